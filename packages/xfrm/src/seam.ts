@@ -1,0 +1,158 @@
+/**
+ * THE SEAM. One SA, many lowers: keys, numbers and the replay window belong to the SA and are shared; what a device needs
+ * to use the SA belongs to the pair (SA, lower) and is called a handle. A packet leaves only through a lower that has a
+ * handle for its SA.
+ *
+ * Two planes. Control (one thread): Sa, LowerDevice, XfrmDeviceOps, XfrmUpper: objects, Promises, XfrmError.
+ * Datapath (workers): Port, PortContext, StateLowerHandle: bursts of rows, numbers only, nothing allocated per packet.
+ */
+import type { Burst, FramePool, FrameSlab } from '@espalier/wire';
+import type { AlgorithmName } from './algorithm.ts';
+import type { SaKey } from './key.ts';
+import type { OffloadTable } from './offload.ts';
+
+/** One Security Association (RFC 4301 4.1). Nothing here is per lower. Kernel: struct xfrm_state. */
+export interface Sa {
+  /** Index into every shared table; given out by the SAD. */
+  readonly slot: number;
+  readonly direction: 'in' | 'out';
+  readonly spi: number;
+  /** Outer addresses, network order: 4 or 16 bytes, both the same. */
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly mode: 'tunnel' | 'transport';
+  readonly algorithm: AlgorithmName;
+  /** Bytes. */
+  readonly icvLength: number;
+  readonly esn: boolean;
+  readonly key: SaKey;
+  /** UDP encapsulation (RFC 3948), or null. */
+  readonly encap: { readonly sport: number; readonly dport: number } | null;
+  /** Kernel: x->xso. Type 'packet' is refused everywhere: number and window would live in one device. */
+  readonly offload: { readonly type: 'none' | 'crypto' | 'packet'; readonly device: LowerDevice | XfrmUpper } | null;
+}
+
+/** index | generation << 20; 0 = none. Valid on every worker; a stale generation resolves to 0. */
+export type LowerHandle = number;
+
+/** Absolute counts since the handle was added. */
+export interface SaStats {
+  packets: number;
+  bytes: number;
+  icvFailures: number;
+}
+
+/** What a lower offers for an SA. Control thread only. Kernel: struct xfrmdev_ops. */
+export interface XfrmDeviceOps {
+  /** Opt-in to handles resolved per lower. Kernel: XFRMDEV_OPS_F_LOWER_HANDLE. */
+  readonly lowerHandle: boolean;
+  /** Resolves when every port of the lower can use the SA. Rejects with XfrmError and leaves no trace. */
+  stateAdd(sa: Sa, signal?: AbortSignal): Promise<LowerHandle>;
+  /** At once: no new packet may use the handle. Exactly once per add. */
+  stateDelete(handle: LowerHandle): void;
+  /** After stateDelete, when the last packet that used it is out. Exactly once per add. */
+  stateFree(handle: LowerHandle): Promise<void>;
+  /** `bottom`: the window's left edge; absolute, monotone, idempotent. Lowers with ESN state of their own open with what they were last told. */
+  advanceEsn(handle: LowerHandle, bottom: number): void;
+  /** Adds nothing, overwrites `into`. */
+  updateStats(handle: LowerHandle, into: SaStats): void;
+  /** Veto per packet: size in bytes from the IP header on, `l3Flags` a set of L3Flag. Kernel: xdo_dev_offload_ok. */
+  offloadOk(sa: Sa, length: number, l3Flags: number): boolean;
+}
+
+/** For `offloadOk`. */
+export const L3Flag = { IP_OPTIONS: 1, EXTENSION_HEADERS: 2 } as const;
+
+/** hw: what the device could do; wanted: what was asked for; active: what is on. Sets of `Feature`. */
+export interface FeatureSet {
+  readonly hw: number;
+  readonly wanted: number;
+  readonly active: number;
+}
+
+export type LinkType = 'ethernet' | 'ip' | 'esp-udp';
+
+/** A concrete device. Kernel: struct net_device. Control plane. */
+export interface LowerDevice {
+  readonly name: string;
+  /** Below the OffloadTable's `lowers`; unique in the house. */
+  readonly index: number;
+  readonly linkType: LinkType;
+  readonly mac: Uint8Array | null;
+  /** Bytes of the largest L3 packet. */
+  readonly mtu: number;
+  readonly speedMbps: number;
+  readonly headroom: number;
+  readonly tailroom: number;
+  readonly features: FeatureSet;
+  /** Administratively up. */
+  readonly running: boolean;
+  readonly carrier: boolean;
+  readonly xfrm: XfrmDeviceOps | null;
+  /** Asks for a set of Feature; resolves to what is active then, or rejects with XfrmError and changes nothing. */
+  setFeatures(wanted: number): Promise<number>;
+  /** Called on every change of `running`, `carrier`, `features.hw`; returns a function that ends it. */
+  onChange(listener: () => void): () => void;
+  /** Frames posted and not yet completed, over all ports. */
+  inFlight(): number;
+  readonly ports: number;
+  /** What a worker needs to open port i: plain data and descriptors, for `postMessage`. */
+  ticket(port: number): PortTicket;
+  /** Waits for outstanding adds. A second call resolves with the first. */
+  close(): Promise<void>;
+}
+
+/** `kind` names the backend that opens it; the rest is the backend's own plain data. */
+export interface PortTicket {
+  readonly kind: string;
+  readonly index: number;
+  readonly port: number;
+}
+
+/** What a worker lends to the ports that it opens. */
+export interface PortContext {
+  readonly slab: FrameSlab;
+  readonly pool: FramePool;
+  /** Where handles are looked up, under the worker's pin. Kernel: xfrm_dev_state_lower_handle. */
+  readonly handles: HandleSource;
+}
+
+/** Datapath: the handle for an SA on the lower about to carry the packet; 0 means drop. */
+export interface HandleSource {
+  resolve(saSlot: number, lowerIndex: number): LowerHandle;
+}
+
+/**
+ * One queue of a device on one worker. Datapath. A TUN is a Port and nothing more: it is never enslaved.
+ *
+ * Ownership: `xmit` takes every row whose FATE is 0 on return; those frames go to the context's pool when they are
+ * reaped (a synchronous device gives them back inside `xmit`). A row whose FATE is set stays with the caller, unsealed
+ * rows bit-identical to what was handed in. Rows that come with a FATE are skipped.
+ */
+export interface Port {
+  /** Sends; returns how many rows it took. TO_SEAL rows are sealed under their resolved handle or refused. */
+  xmit(burst: Burst): number;
+  /** Appends received rows to the burst (state RECEIVED, OPENED or ICV_BAD; LOWER set); returns how many. */
+  poll(burst: Burst): number;
+  /** Opens RECEIVED rows (SA and SEQ_HI set) for which this lower has a handle; leaves the others RECEIVED. */
+  open?(burst: Burst): void;
+  /** Collects what the device has finished with; returns how many frames. */
+  reap(): number;
+  /** Rows that `xmit` could take now. */
+  room(): number;
+  /** For one wait over all ports of a worker; -1 where there is none. */
+  readonly fd: number;
+  close(): void;
+}
+
+/** An upper's per-packet half. One load from the shared table; 0 when there is no handle now. Kernel: xdo_dev_state_lower_handle. */
+export interface StateLowerHandle {
+  stateLowerHandle(saSlot: number, lowerIndex: number): LowerHandle;
+}
+
+/** A device made of lowers that holds their handles. Kernel: the bond's xfrmdev_ops. */
+export interface XfrmUpper extends XfrmDeviceOps, StateLowerHandle {
+  readonly name: string;
+  /** Where the upper records which device holds an SA's single handle, if one does. */
+  readonly offloads: OffloadTable;
+}

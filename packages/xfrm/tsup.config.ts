@@ -1,0 +1,9 @@
+import { defineConfig } from 'tsup';
+import { preset } from '../../scripts/tsup-preset.ts';
+
+export default defineConfig(
+  preset({
+    index: 'src/index.ts',
+    'conformance-index': 'conformance/index.ts',
+  }),
+);
