@@ -8,8 +8,10 @@
  */
 import type { Burst, FramePool, FrameSlab } from '@espalier/wire';
 import type { AlgorithmName } from './algorithm.ts';
+import type { CryptoEngine } from './engine.ts';
 import type { SaKey } from './key.ts';
 import type { OffloadTable } from './offload.ts';
+import type { PortStats } from './port-stats.ts';
 
 /** One Security Association (RFC 4301 4.1). Nothing here is per lower. Kernel: struct xfrm_state. */
 export interface Sa {
@@ -95,6 +97,8 @@ export interface LowerDevice {
   onChange(listener: () => void): () => void;
   /** Frames posted and not yet completed, over all ports. */
   inFlight(): number;
+  /** Counters of every port. */
+  readonly stats: PortStats;
   readonly ports: number;
   /** What a worker needs to open port i: plain data and descriptors, for `postMessage`. */
   ticket(port: number): PortTicket;
@@ -113,6 +117,8 @@ export interface PortTicket {
 export interface PortContext {
   readonly slab: FrameSlab;
   readonly pool: FramePool;
+  /** The worker's engine, for lowers that carry HW_ESP in software. */
+  readonly engine: CryptoEngine;
   /** Where handles are looked up, under the worker's pin. Kernel: xfrm_dev_state_lower_handle. */
   readonly handles: HandleSource;
 }
