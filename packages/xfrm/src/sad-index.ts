@@ -1,0 +1,285 @@
+import { XfrmError } from './errors.ts';
+
+/**
+ * What an inbound SA is found by: the SPI alone, the SPI with the outer destination, or both outer addresses too.
+ * `source` without `destination` makes no sense (RFC 4301 4.1). Addresses in network order, 4 or 16 bytes.
+ */
+export interface SadSelector {
+  readonly spi: number;
+  readonly destination: Uint8Array | null;
+  readonly source: Uint8Array | null;
+}
+
+/** How many addresses an entry is found by: 0 = SPI alone, 1 = destination too, 2 = destination and source. */
+type Level = 0 | 1 | 2;
+
+/** Words of one entry: SPI, level | family << 2, destination, source; 10 used, 16 so that an entry is one cache line. */
+const SPI = 0;
+const KIND = 1;
+const DESTINATION = 2;
+const SOURCE = 6;
+const ENTRY_WORDS = 16;
+
+const V6 = 4;
+const FREE = -1;
+
+/**
+ * The datapath's SAD: slots by (SPI, destination, source), longest match first: (spi, dst, src) > (spi, dst) > spi
+ * (RFC 4301 4.1). Open addressing over typed arrays, at most half full, removal by shifting back, so a table that has
+ * seen a million SAs come and go is as fast as a fresh one. The hash has no seed: same calls, same layout.
+ *
+ * Belongs to one worker; `find` allocates nothing. Each slot has at most one entry.
+ */
+export class SadIndex {
+  /** Slots are below this. */
+  readonly capacity: number;
+  readonly #entries: Int32Array;
+  /** Pairs (hash, slot); slot FREE = empty. */
+  readonly #buckets: Int32Array;
+  readonly #mask: number;
+  /** Entries per level: a level without entries is not probed. */
+  readonly #levels: Int32Array = new Int32Array(3);
+
+  constructor(capacity: number) {
+    if (!Number.isInteger(capacity) || capacity < 1 || capacity > 1 << 24)
+      throw new RangeError(`"capacity" must be an integer from 1 to 2^24, got ${capacity}`);
+    this.capacity = capacity;
+    this.#entries = new Int32Array(capacity * ENTRY_WORDS);
+    for (let slot = 0; slot < capacity; slot++) this.#entries[slot * ENTRY_WORDS + KIND] = FREE;
+    let buckets = 4;
+    while (buckets < capacity * 2) buckets *= 2;
+    this.#buckets = new Int32Array(buckets * 2);
+    for (let i = 1; i < this.#buckets.length; i += 2) this.#buckets[i] = FREE;
+    this.#mask = buckets - 1;
+  }
+
+  /** Number of entries. */
+  get size(): number {
+    return this.#levels[0]! + this.#levels[1]! + this.#levels[2]!;
+  }
+
+  /** Throws XfrmError EXISTS when the slot has an entry or another slot has the same selector; RangeError on nonsense. */
+  add(slot: number, selector: SadSelector): void {
+    this.#demandSlot(slot);
+    const level = checkSelector(selector);
+    const e = slot * ENTRY_WORDS;
+    const entries = this.#entries;
+    if (entries[e + KIND] !== FREE)
+      throw new XfrmError({ code: 'EXISTS', what: `slot ${slot} is in the index already` });
+    const v6 = level > 0 && selector.destination!.length === 16;
+    // The entry is written first and linked last: a refused one is wiped again, so it never was.
+    entries.fill(0, e, e + ENTRY_WORDS);
+    entries[e + SPI] = selector.spi;
+    entries[e + KIND] = level | (v6 ? V6 : 0);
+    if (level > 0) writeAddress(entries, e + DESTINATION, selector.destination!);
+    if (level > 1) writeAddress(entries, e + SOURCE, selector.source!);
+    const hash = this.#hashOf(slot);
+    const buckets = this.#buckets;
+    let b = hash & this.#mask;
+    for (; buckets[b * 2 + 1] !== FREE; b = (b + 1) & this.#mask) {
+      const other = buckets[b * 2 + 1]!;
+      if (buckets[b * 2] !== hash || !this.#sameEntry(other, slot)) continue;
+      entries[e + KIND] = FREE;
+      throw new XfrmError({ code: 'EXISTS', what: `an SA with ${describeSelector(selector)} is there already` });
+    }
+    buckets[b * 2] = hash;
+    buckets[b * 2 + 1] = slot;
+    this.#levels[level] = this.#levels[level]! + 1;
+  }
+
+  /** Whether the slot had an entry. From now on nothing finds it. */
+  remove(slot: number): boolean {
+    this.#demandSlot(slot);
+    const kind = this.#entries[slot * ENTRY_WORDS + KIND]!;
+    if (kind === FREE) return false;
+    const buckets = this.#buckets;
+    const mask = this.#mask;
+    let hole = this.#hashOf(slot) & mask;
+    while (buckets[hole * 2 + 1] !== slot) hole = (hole + 1) & mask;
+    // Shift back whatever would no longer be reached across the hole.
+    for (let b = (hole + 1) & mask; buckets[b * 2 + 1] !== FREE; b = (b + 1) & mask) {
+      const home = buckets[b * 2]! & mask;
+      if (((b - home) & mask) < ((b - hole) & mask)) continue;
+      buckets[hole * 2] = buckets[b * 2]!;
+      buckets[hole * 2 + 1] = buckets[b * 2 + 1]!;
+      hole = b;
+    }
+    buckets[hole * 2 + 1] = FREE;
+    this.#entries[slot * ENTRY_WORDS + KIND] = FREE;
+    this.#levels[kind & 3] = this.#levels[kind & 3]! - 1;
+    return true;
+  }
+
+  /** Whether the slot has an entry. */
+  has(slot: number): boolean {
+    return slot >= 0 && slot < this.capacity && this.#entries[slot * ENTRY_WORDS + KIND] !== FREE;
+  }
+
+  /**
+   * The slot for a packet whose outer addresses lie in `view` at `dstAt` and `srcAt` (4 bytes each, 16 with `isV6`), or
+   * -1. `spi` may be signed or unsigned. The caller has checked that the addresses are inside the view.
+   */
+  find(spi: number, view: DataView, dstAt: number, srcAt: number, isV6: boolean): number {
+    spi |= 0;
+    const levels = this.#levels;
+    if (levels[2] !== 0 || levels[1] !== 0) {
+      const d0 = view.getInt32(dstAt);
+      let d1 = 0;
+      let d2 = 0;
+      let d3 = 0;
+      let kind = 0;
+      if (isV6) {
+        d1 = view.getInt32(dstAt + 4);
+        d2 = view.getInt32(dstAt + 8);
+        d3 = view.getInt32(dstAt + 12);
+        kind = V6;
+      }
+      if (levels[2] !== 0) {
+        const s0 = view.getInt32(srcAt);
+        let s1 = 0;
+        let s2 = 0;
+        let s3 = 0;
+        if (isV6) {
+          s1 = view.getInt32(srcAt + 4);
+          s2 = view.getInt32(srcAt + 8);
+          s3 = view.getInt32(srcAt + 12);
+        }
+        const slot = this.#probe(spi, kind | 2, d0, d1, d2, d3, s0, s1, s2, s3);
+        if (slot !== FREE) return slot;
+      }
+      if (levels[1] !== 0) {
+        const slot = this.#probe(spi, kind | 1, d0, d1, d2, d3, 0, 0, 0, 0);
+        if (slot !== FREE) return slot;
+      }
+    }
+    return levels[0] === 0 ? FREE : this.findSpi(spi);
+  }
+
+  /** The slot found by the SPI alone, or -1: for lowers that start at the ESP header (esp-udp). */
+  findSpi(spi: number): number {
+    return this.#probe(spi | 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+  }
+
+  #probe(
+    spi: number,
+    kind: number,
+    d0: number,
+    d1: number,
+    d2: number,
+    d3: number,
+    s0: number,
+    s1: number,
+    s2: number,
+    s3: number,
+  ): number {
+    const hash = mix(spi, kind, d0, d1, d2, d3, s0, s1, s2, s3);
+    const buckets = this.#buckets;
+    const entries = this.#entries;
+    const mask = this.#mask;
+    for (let b = hash & mask; ; b = (b + 1) & mask) {
+      const slot = buckets[b * 2 + 1]!;
+      if (slot === FREE) return FREE;
+      if (buckets[b * 2] !== hash) continue;
+      const e = slot * ENTRY_WORDS;
+      if (
+        entries[e + SPI] === spi &&
+        entries[e + KIND] === kind &&
+        entries[e + DESTINATION] === d0 &&
+        entries[e + SOURCE] === s0 &&
+        entries[e + DESTINATION + 1] === d1 &&
+        entries[e + DESTINATION + 2] === d2 &&
+        entries[e + DESTINATION + 3] === d3 &&
+        entries[e + SOURCE + 1] === s1 &&
+        entries[e + SOURCE + 2] === s2 &&
+        entries[e + SOURCE + 3] === s3
+      )
+        return slot;
+    }
+  }
+
+  #hashOf(slot: number): number {
+    const w = this.#entries;
+    const e = slot * ENTRY_WORDS;
+    const d = e + DESTINATION;
+    const s = e + SOURCE;
+    return mix(
+      w[e + SPI]!,
+      w[e + KIND]!,
+      w[d]!,
+      w[d + 1]!,
+      w[d + 2]!,
+      w[d + 3]!,
+      w[s]!,
+      w[s + 1]!,
+      w[s + 2]!,
+      w[s + 3]!,
+    );
+  }
+
+  #sameEntry(a: number, b: number): boolean {
+    for (let i = 0; i < SOURCE + 4; i++)
+      if (this.#entries[a * ENTRY_WORDS + i] !== this.#entries[b * ENTRY_WORDS + i]) return false;
+    return true;
+  }
+
+  #demandSlot(slot: number): void {
+    if (!Number.isInteger(slot) || slot < 0 || slot >= this.capacity)
+      throw new RangeError(`slot ${slot} is not in an index of ${this.capacity}`);
+  }
+}
+
+/** Multiply and rotate, one round per word pair, and a final avalanche: neighbouring SPIs land far apart. */
+function mix(
+  spi: number,
+  kind: number,
+  d0: number,
+  d1: number,
+  d2: number,
+  d3: number,
+  s0: number,
+  s1: number,
+  s2: number,
+  s3: number,
+): number {
+  let h = Math.imul(spi ^ (kind << 29), 0x9e3779b1);
+  h = Math.imul((h ^ (h >>> 15)) + d0, 0x85ebca6b);
+  h = Math.imul((h ^ (h >>> 13)) + s0, 0xc2b2ae35);
+  if ((kind & V6) !== 0) {
+    h = Math.imul((h ^ (h >>> 15)) + d1, 0x27d4eb2f);
+    h = Math.imul((h ^ (h >>> 13)) + d2, 0x165667b1);
+    h = Math.imul((h ^ (h >>> 15)) + d3, 0x9e3779b1);
+    h = Math.imul((h ^ (h >>> 13)) + s1, 0x85ebca6b);
+    h = Math.imul((h ^ (h >>> 15)) + s2, 0xc2b2ae35);
+    h = Math.imul((h ^ (h >>> 13)) + s3, 0x27d4eb2f);
+  }
+  return h ^ (h >>> 16);
+}
+
+function writeAddress(words: Int32Array, at: number, address: Uint8Array): void {
+  for (let i = 0; i < address.length; i += 4)
+    words[at + i / 4] = (address[i]! << 24) | (address[i + 1]! << 16) | (address[i + 2]! << 8) | address[i + 3]!;
+}
+
+/** Throws RangeError or TypeError when the selector makes no sense; returns its level. */
+export function checkSelector(selector: SadSelector): Level {
+  const { spi, destination, source } = selector;
+  if (!Number.isInteger(spi) || spi < 1 || spi > 0xffff_ffff)
+    throw new RangeError(`an SPI is an integer from 1 to 2^32-1 (RFC 4303 2.1), got ${spi}`);
+  if (destination === null) {
+    if (source !== null) throw new TypeError('a selector with a source needs a destination (RFC 4301 4.1)');
+    return 0;
+  }
+  if (destination.length !== 4 && destination.length !== 16)
+    throw new RangeError(`an address has 4 or 16 bytes, got ${destination.length}`);
+  if (source === null) return 1;
+  if (source.length !== destination.length)
+    throw new RangeError(`source and destination differ in length: ${source.length} and ${destination.length}`);
+  return 2;
+}
+
+/** For messages: the SPI in hex and which addresses count. */
+export function describeSelector(selector: SadSelector): string {
+  const spi = `SPI 0x${selector.spi.toString(16).padStart(8, '0')}`;
+  if (selector.destination === null) return spi;
+  return `${spi} and this destination${selector.source === null ? '' : ' and source'}`;
+}
