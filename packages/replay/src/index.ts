@@ -1,1 +1,5 @@
-export {};
+export * from './allocator.ts';
+export * from './arena.ts';
+export * from './esn.ts';
+export { Verdict } from './layout.ts';
+export * from './window.ts';
