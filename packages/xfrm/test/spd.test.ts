@@ -1,0 +1,132 @@
+import { NO_POLICY, PolicyAction, type PolicyTicket, Spd } from '@espalier/xfrm';
+import { describe, expect, it } from 'vitest';
+
+const v4 = (...bytes: number[]): Uint8Array => Uint8Array.from(bytes);
+const v6 = (...words: number[]): Uint8Array => {
+  const bytes = new Uint8Array(16);
+  words.forEach((word, i) => {
+    new DataView(bytes.buffer).setUint16(2 * i, word);
+  });
+  return bytes;
+};
+
+function policy(
+  source: Uint8Array,
+  sourceBits: number,
+  destination: Uint8Array,
+  destinationBits: number,
+  result: number | 'bypass' | 'discard',
+  protocol: number | null = null,
+): PolicyTicket {
+  const action = typeof result === 'number' ? 'protect' : result;
+  const slot = typeof result === 'number' ? result : -1;
+  return { source, sourceBits, destination, destinationBits, protocol, action, slot };
+}
+
+/** An IP header at an odd offset, with `rest` behind it. */
+function packet(
+  source: Uint8Array,
+  destination: Uint8Array,
+  protocol: number,
+  rest: number[] = [],
+): [DataView, number] {
+  const at = 3;
+  const six = source.length === 16;
+  const bytes = new Uint8Array(at + (six ? 40 : 20) + rest.length);
+  const view = new DataView(bytes.buffer);
+  bytes[at] = six ? 0x60 : 0x45;
+  if (six) view.setUint16(at + 4, rest.length);
+  bytes[at + (six ? 6 : 9)] = protocol;
+  bytes.set(source, at + (six ? 8 : 12));
+  bytes.set(destination, at + (six ? 24 : 16));
+  bytes.set(rest, at + (six ? 40 : 20));
+  return [view, at];
+}
+
+const TCP = 6;
+const UDP = 17;
+const NET = v4(10, 1, 0, 0);
+const ANY = v4(0, 0, 0, 0);
+
+describe('Spd', () => {
+  it('lets the first policy that matches decide', () => {
+    const spd = new Spd([
+      policy(NET, 16, v4(10, 2, 3, 4), 32, 'discard'),
+      policy(NET, 16, v4(10, 2, 0, 0), 16, 7, TCP),
+      policy(NET, 16, v4(10, 2, 0, 0), 16, 8),
+      policy(NET, 16, ANY, 0, 'bypass'),
+    ]);
+    const inside = v4(10, 1, 200, 9);
+    expect(spd.size).toBe(4);
+    expect(spd.lookup(...packet(inside, v4(10, 2, 3, 4), TCP))).toBe(PolicyAction.DISCARD);
+    expect(spd.lookup(...packet(inside, v4(10, 2, 3, 5), TCP))).toBe(7);
+    expect(spd.lookup(...packet(inside, v4(10, 2, 3, 5), UDP))).toBe(8);
+    expect(spd.lookup(...packet(inside, v4(10, 3, 0, 0), UDP))).toBe(PolicyAction.BYPASS);
+    expect(spd.lookup(...packet(v4(11, 1, 0, 0), v4(10, 2, 3, 5), TCP))).toBe(NO_POLICY);
+  });
+
+  it('matches nothing when it is empty or the version is unknown', () => {
+    const empty = new Spd([]);
+    expect(empty.lookup(...packet(NET, ANY, TCP))).toBe(NO_POLICY);
+    expect(empty.lookup(...packet(v6(1), v6(2), TCP))).toBe(NO_POLICY);
+    const all = new Spd([policy(ANY, 0, ANY, 0, 'bypass')]);
+    const [view, at] = packet(NET, ANY, TCP);
+    view.setUint8(at, 0x55);
+    expect(all.lookup(view, at)).toBe(NO_POLICY);
+  });
+
+  it('compares exactly the bits of a prefix, for every length of both families', () => {
+    for (const bytes of [4, 16]) {
+      for (let bits = 0; bits <= bytes * 8; bits++) {
+        const net = new Uint8Array(bytes).fill(0xa5);
+        const spd = new Spd([policy(net, bits, new Uint8Array(bytes), 0, 1)]);
+        const flip = (bit: number): Uint8Array => {
+          const address = Uint8Array.from(net);
+          address[bit >> 3] = address[bit >> 3]! ^ (0x80 >> (bit & 7));
+          return address;
+        };
+        expect(spd.lookup(...packet(net, net, TCP))).toBe(1);
+        if (bits > 0) expect(spd.lookup(...packet(flip(bits - 1), net, TCP))).toBe(NO_POLICY);
+        if (bits < bytes * 8) expect(spd.lookup(...packet(flip(bits), net, TCP))).toBe(1);
+        const other = new Spd([policy(new Uint8Array(bytes), 0, net, bits, 1)]);
+        if (bits > 0) expect(other.lookup(...packet(net, flip(bits - 1), TCP))).toBe(NO_POLICY);
+        expect(other.lookup(...packet(net, net, TCP))).toBe(1);
+      }
+    }
+  });
+
+  it('finds the protocol of an IPv6 packet behind its extension headers', () => {
+    const spd = new Spd([policy(v6(), 0, v6(), 0, 3, TCP), policy(v6(0xfd00), 8, v6(), 0, 4)]);
+    const a = v6(0xfd00, 1);
+    const hopByHop = [TCP, 0, 1, 4, 0, 0, 0, 0];
+    const chain = [60, 0, 1, 4, 0, 0, 0, 0, 43, 0, 1, 4, 0, 0, 0, 0, TCP, 0, 0, 0, 0, 0, 0, 0];
+    expect(spd.lookup(...packet(a, a, TCP))).toBe(3);
+    expect(spd.lookup(...packet(a, a, UDP))).toBe(4);
+    expect(spd.lookup(...packet(a, a, 0, hopByHop))).toBe(3);
+    expect(spd.lookup(...packet(a, a, 0, chain))).toBe(3);
+    expect(spd.lookup(...packet(a, a, 44, [TCP, 0, 0, 1, 0, 0, 0, 1]))).toBe(3);
+  });
+
+  it('takes a cut or endless header chain for an unknown protocol and never reads past the packet', () => {
+    const spd = new Spd([policy(v6(), 0, v6(), 0, 3, TCP), policy(v6(), 0, v6(), 0, 'discard')]);
+    const a = v6(1);
+    expect(spd.lookup(...packet(a, a, 0, [TCP, 0, 1, 4]))).toBe(PolicyAction.DISCARD);
+    expect(spd.lookup(...packet(a, a, 0, [0, 255, 0, 0, 0, 0, 0, 0]))).toBe(PolicyAction.DISCARD);
+    const [view, at] = packet(a, a, 0, [0, 0, 0, 0, 0, 0, 0, 0]);
+    view.setUint16(at + 4, 0xffff);
+    expect(spd.lookup(view, at)).toBe(PolicyAction.DISCARD);
+  });
+
+  it('is made from plain data that survives a structured clone', () => {
+    const tickets = [policy(NET, 16, ANY, 0, 5)];
+    expect(new Spd(structuredClone(tickets)).lookup(...packet(v4(10, 1, 2, 3), NET, UDP))).toBe(5);
+  });
+
+  it('refuses policies that make no sense', () => {
+    expect(() => new Spd([policy(NET, 33, ANY, 0, 1)])).toThrow(RangeError);
+    expect(() => new Spd([policy(NET, 16, v6(), 0, 1)])).toThrow(RangeError);
+    expect(() => new Spd([policy(v4(1, 2), 8, v4(1, 2), 0, 1)])).toThrow(RangeError);
+    expect(() => new Spd([policy(NET, 16, ANY, 0, 1, 256)])).toThrow(RangeError);
+    expect(() => new Spd([policy(NET, 16, ANY, 0, -1)])).toThrow(RangeError);
+  });
+});
