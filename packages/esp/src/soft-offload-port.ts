@@ -1,0 +1,160 @@
+import { type Burst, Row, RowState } from '@espalier/wire';
+import { ALGORITHM_NAMES, type CryptoEngine, DropReason, type HandleSource, PortStat, SaKey } from '@espalier/xfrm';
+import { entryAt, HANDLE_INDEX_BITS, SOFT_CHANGES, SoftEntry, SoftLife } from './soft-offload.ts';
+
+export interface SoftOffloadPortOptions {
+  /** `SoftOffload.memory` of the lower. */
+  readonly memory: SharedArrayBuffer;
+  /** The worker's engine. */
+  readonly engine: CryptoEngine;
+  readonly handles: HandleSource;
+  readonly lowerIndex: number;
+  /** This port's PortStat columns. */
+  readonly stats: Float64Array;
+}
+
+/**
+ * HW_ESP carried by software, datapath half: one per port. `seal` is the rule that every lower obeys before anything
+ * reaches its wire: no handle, no packet.
+ */
+export class SoftOffloadPort {
+  readonly #words: Int32Array;
+  readonly #bytes: Uint8Array;
+  readonly #engine: CryptoEngine;
+  readonly #handles: HandleSource;
+  readonly #lower: number;
+  readonly #stats: Float64Array;
+  /** By entry index: the handle whose key this worker has installed, and the engine's number for it. */
+  readonly #handleOf: Int32Array;
+  readonly #keyOf: Int32Array;
+  #changes = 0;
+
+  constructor(options: SoftOffloadPortOptions) {
+    this.#words = new Int32Array(options.memory);
+    this.#bytes = new Uint8Array(options.memory);
+    this.#engine = options.engine;
+    this.#handles = options.handles;
+    this.#lower = options.lowerIndex;
+    this.#stats = options.stats;
+    const entries = Math.floor((this.#words.length - entryAt(1)) / SoftEntry.WORDS) + 1;
+    this.#handleOf = new Int32Array(entries);
+    this.#keyOf = new Int32Array(entries);
+  }
+
+  /**
+   * Every row without a FATE ends SEALED, CLEAR, or with a FATE: UNSET for a row that is neither, NO_LOWER_HANDLE where
+   * nothing resolves. Refused rows are left bit-identical. One engine call.
+   */
+  seal(burst: Burst): void {
+    const { rows, list } = burst;
+    const stats = this.#stats;
+    let toSeal = 0;
+    for (let i = 0; i < burst.length; i++) {
+      const r = list[i]! * Row.WORDS;
+      if (rows[r + Row.FATE] !== 0) continue;
+      const state = rows[r + Row.STATE]!;
+      if (state === RowState.TO_SEAL) {
+        const key = this.#keyFor(rows[r + Row.SA]!);
+        if (key === 0) {
+          rows[r + Row.FATE] = DropReason.NO_LOWER_HANDLE;
+          stats[PortStat.NO_HANDLE] = stats[PortStat.NO_HANDLE]! + 1;
+        } else {
+          rows[r + Row.KEY] = key;
+          rows[r + Row.LOWER] = this.#lower;
+          toSeal++;
+        }
+      } else if (state === RowState.SEALED) {
+        stats[PortStat.SENT_SEALED] = stats[PortStat.SENT_SEALED]! + 1;
+      } else if (state === RowState.CLEAR) {
+        stats[PortStat.CLEAR] = stats[PortStat.CLEAR]! + 1;
+      } else {
+        rows[r + Row.FATE] = DropReason.UNSET;
+        stats[PortStat.REFUSED] = stats[PortStat.REFUSED]! + 1;
+      }
+    }
+    if (toSeal === 0) return;
+    this.#engine.seal(burst);
+    stats[PortStat.SEALED] = stats[PortStat.SEALED]! + toSeal;
+  }
+
+  /** Opens RECEIVED rows (SA and SEQ_HI set) whose handle resolves here; leaves the others RECEIVED. One engine call. */
+  open(burst: Burst): void {
+    const { rows, list } = burst;
+    let toOpen = 0;
+    for (let i = 0; i < burst.length; i++) {
+      const r = list[i]! * Row.WORDS;
+      if (rows[r + Row.FATE] !== 0 || rows[r + Row.STATE] !== RowState.RECEIVED || rows[r + Row.SA]! < 0) continue;
+      const key = this.#keyFor(rows[r + Row.SA]!);
+      rows[r + Row.KEY] = key;
+      if (key !== 0) toOpen++;
+    }
+    if (toOpen === 0) return;
+    this.#engine.open(burst);
+    const stats = this.#stats;
+    for (let i = 0; i < burst.length; i++) {
+      const r = list[i]! * Row.WORDS;
+      if (rows[r + Row.KEY] === 0 || rows[r + Row.FATE] !== 0) continue;
+      const state = rows[r + Row.STATE];
+      if (state === RowState.OPENED) stats[PortStat.OPENED] = stats[PortStat.OPENED]! + 1;
+      else if (state === RowState.ICV_BAD) stats[PortStat.ICV_BAD] = stats[PortStat.ICV_BAD]! + 1;
+    }
+  }
+
+  /** Forgets keys whose handle is gone; cheap when nothing has changed. */
+  sweep(): void {
+    const changes = Atomics.load(this.#words, SOFT_CHANGES);
+    if (changes === this.#changes) return;
+    this.#changes = changes;
+    for (let index = 1; index < this.#handleOf.length; index++)
+      if (this.#handleOf[index] !== 0 && !this.#live(this.#handleOf[index]!)) this.#forget(index);
+  }
+
+  /** Forgets every key. */
+  close(): void {
+    for (let index = 1; index < this.#handleOf.length; index++) if (this.#handleOf[index] !== 0) this.#forget(index);
+  }
+
+  /** The engine's key for an SA on this lower; 0 = no handle, or one that is deleted or of an older generation. */
+  #keyFor(slot: number): number {
+    const handle = this.#handles.resolve(slot, this.#lower);
+    if (handle === 0 || !this.#live(handle)) return 0;
+    const index = handle & ((1 << HANDLE_INDEX_BITS) - 1);
+    if (this.#handleOf[index] === handle) return this.#keyOf[index]!;
+    return this.#install(index, handle);
+  }
+
+  #live(handle: number): boolean {
+    const index = handle & ((1 << HANDLE_INDEX_BITS) - 1);
+    if (index < 1 || index >= this.#handleOf.length) return false;
+    const life = Atomics.load(this.#words, entryAt(index) + SoftEntry.LIFE);
+    return (life & 3) === SoftLife.READY && life >>> 2 === handle >>> HANDLE_INDEX_BITS;
+  }
+
+  #install(index: number, handle: number): number {
+    if (this.#handleOf[index] !== 0) this.#forget(index);
+    const e = entryAt(index);
+    const words = this.#words;
+    const algorithm = ALGORITHM_NAMES[words[e + SoftEntry.ALGORITHM]!];
+    if (algorithm === undefined || !this.#engine.algorithms.includes(algorithm)) return 0;
+    const at = (e + SoftEntry.KEY) * 4;
+    const material = this.#bytes.slice(at, at + words[e + SoftEntry.KEY_LENGTH]!);
+    // Deleted and freed while we were reading: what we have may be half of a wiped key.
+    if (!this.#live(handle)) return 0;
+    const key = SaKey.import(algorithm, material);
+    const number = this.#engine.install(algorithm, key, {
+      esn: words[e + SoftEntry.ESN] === 1,
+      icvLength: words[e + SoftEntry.ICV]!,
+    });
+    key.wipe();
+    material.fill(0);
+    this.#handleOf[index] = handle;
+    this.#keyOf[index] = number;
+    return number;
+  }
+
+  #forget(index: number): void {
+    this.#engine.remove(this.#keyOf[index]!);
+    this.#handleOf[index] = 0;
+    this.#keyOf[index] = 0;
+  }
+}
