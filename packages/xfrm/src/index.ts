@@ -3,6 +3,7 @@ export * from './drop-reason.ts';
 export * from './engine.ts';
 export * from './errors.ts';
 export * from './features.ts';
+export * from './handle.ts';
 export * from './key.ts';
 export * from './offload.ts';
 export * from './policy.ts';

@@ -2,7 +2,7 @@
  * The datapath's view of `x->xso`: per SA slot, which device holds its offload state and under which handle.
  * Shared memory, written by the control actor alone, one Atomics.store each, under the upper's grace period.
  */
-import type { LowerHandle } from './seam.ts';
+import type { LowerHandle } from './handle.ts';
 
 const DEVICE = 0;
 const HANDLE = 1;

@@ -1,5 +1,6 @@
+import type { LowerHandle } from './handle.ts';
 import { OffloadDevice, type OffloadTable } from './offload.ts';
-import type { HandleSource, LowerHandle, StateLowerHandle } from './seam.ts';
+import type { HandleSource, StateLowerHandle } from './seam.ts';
 
 /**
  * The handle for this SA on the lower about to carry the packet; 0 means drop.

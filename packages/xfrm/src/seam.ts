@@ -9,6 +9,7 @@
 import type { Burst, FramePool, FrameSlab } from '@espalier/wire';
 import type { AlgorithmName } from './algorithm.ts';
 import type { CryptoEngine } from './engine.ts';
+import type { LowerHandle } from './handle.ts';
 import type { SaKey } from './key.ts';
 import type { OffloadTable } from './offload.ts';
 import type { PortStats } from './port-stats.ts';
@@ -33,9 +34,6 @@ export interface Sa {
   /** Kernel: x->xso. Type 'packet' is refused everywhere: number and window would live in one device. */
   readonly offload: { readonly type: 'none' | 'crypto' | 'packet'; readonly device: LowerDevice | XfrmUpper } | null;
 }
-
-/** index | generation << 20; 0 = none. Valid on every worker; a stale generation resolves to 0. */
-export type LowerHandle = number;
 
 /** Absolute counts since the handle was added. */
 export interface SaStats {
