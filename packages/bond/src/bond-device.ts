@@ -412,11 +412,14 @@ export class BondDevice implements XfrmUpper {
     await this.#dropReplicas([...this.#entries.values()], enabled ? others : this.#slaves);
     if (!enabled || next < 0) return;
     const slave = this.#slave(next);
+    // A refusal means that the SA's packets are dropped, never that the old handle is used.
+    const ready = await this.#enableOn(slave).then(
+      () => true,
+      () => false,
+    );
+    if (!ready) return;
     for (const entry of this.#entries.values()) {
-      // A refusal means that the SA's packets are dropped, never that the old handle is used.
-      await this.#enableOn(slave)
-        .then(() => this.#addReplica(entry, slave))
-        .catch(() => undefined);
+      await this.#addReplica(entry, slave).catch(() => undefined);
       this.#show(entry);
     }
   }
