@@ -1,1 +1,2 @@
-export {};
+export { AfPacketDevice, type AfPacketOptions, type AfPacketTicket } from './device.ts';
+export { openAfPacketPort } from './port.ts';

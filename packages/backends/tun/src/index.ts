@@ -1,1 +1,2 @@
-export {};
+export { TunDevice, type TunOptions, type TunTicket } from './tun-device.ts';
+export { openTunPort } from './tun-port.ts';

@@ -1,0 +1,82 @@
+import { type Binding, load, slabId } from '@espalier/native';
+import { type Burst, type FramePool, type FrameSlab, Row, RowState, resetRow } from '@espalier/wire';
+import { DropReason, type Port, type PortContext, XfrmError } from '@espalier/xfrm';
+import type { TunTicket } from './tun-device.ts';
+
+const BATCH = 64;
+
+/** Opens one queue on this worker. The descriptor stays the device's. */
+export function openTunPort(ticket: TunTicket, context: PortContext): Port {
+  const { binding } = load();
+  if (binding === null)
+    throw new XfrmError({ code: 'UNSUPPORTED', device: 'tun', what: 'TUN without the native addon' });
+  return new TunPort(ticket.fd, binding, context);
+}
+
+class TunPort implements Port {
+  readonly fd: number;
+  readonly #binding: Binding;
+  readonly #slab: FrameSlab;
+  readonly #slabId: number;
+  readonly #pool: FramePool;
+  readonly #list: Int32Array = new Int32Array(BATCH);
+  readonly #listId: number;
+
+  constructor(fd: number, binding: Binding, context: PortContext) {
+    this.fd = fd;
+    this.#binding = binding;
+    this.#slab = context.slab;
+    this.#slabId = slabId(binding, context.slab);
+    this.#pool = context.pool;
+    this.#listId = binding.registerList(this.#list);
+  }
+
+  /** Writes inner packets `[START, END)`; the frames are free again at once. A full device drops: NO_ROOM. */
+  xmit(burst: Burst): number {
+    const { rows, list } = burst;
+    let taken = 0;
+    for (let i = 0; i < burst.length; ) {
+      let n = 0;
+      for (; i < burst.length && n < BATCH; i++)
+        if (rows[list[i]! * Row.WORDS + Row.FATE] === 0) this.#list[n++] = list[i]!;
+      const wrote = n === 0 ? 0 : Math.max(0, this.#binding.tunWrite(this.fd, this.#slabId, this.#listId, 0, n));
+      for (let k = 0; k < wrote; k++) this.#pool.give(this.#list[k]!);
+      for (let k = wrote; k < n; k++) rows[this.#list[k]! * Row.WORDS + Row.FATE] = DropReason.NO_ROOM;
+      taken += wrote;
+    }
+    return taken;
+  }
+
+  /** Appends inner packets, state UNSET: they may not leave before somebody says how. */
+  poll(burst: Burst): number {
+    const want = Math.min(BATCH, burst.list.length - burst.length);
+    let n = 0;
+    for (; n < want; n++) {
+      const frame = this.#pool.take();
+      if (frame < 0) break;
+      this.#list[n] = frame;
+    }
+    const got = n === 0 ? 0 : Math.max(0, this.#binding.tunRead(this.fd, this.#slabId, this.#listId, 0, n));
+    const rows = this.#slab.rows;
+    for (let k = 0; k < got; k++) {
+      const row = this.#list[k]!;
+      const r = row * Row.WORDS;
+      resetRow(rows, row, rows[r + Row.START]!, rows[r + Row.END]!, RowState.UNSET);
+      burst.list[burst.length++] = row;
+    }
+    for (let k = n - 1; k >= got; k--) this.#pool.give(this.#list[k]!);
+    return got;
+  }
+
+  reap(): number {
+    return 0;
+  }
+
+  room(): number {
+    return BATCH;
+  }
+
+  close(): void {
+    this.#binding.unregisterList(this.#listId);
+  }
+}

@@ -1,0 +1,136 @@
+/* What interfaces are and how a TUN gets its address; waiting on descriptors. */
+#define _GNU_SOURCE
+#include "espalier.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* linkGet(name, out: Int32Array(6)) -> 0 or -errno; out = index, flags, mtu, MAC bytes 0-3, MAC bytes 4-5, 0 */
+napi_value link_get(napi_env env, napi_callback_info info) {
+  napi_value args[2];
+  size_t argc = 2, length = 0;
+  char name[16];
+  bool is = false;
+  napi_typedarray_type type;
+  void *data = NULL;
+  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 2)
+    return throw_type(env, "too few arguments");
+  if (!read_name(env, args[0], name)) return NULL;
+  if (napi_is_typedarray(env, args[1], &is) != napi_ok || !is ||
+      napi_get_typedarray_info(env, args[1], &type, &length, &data, NULL, NULL) != napi_ok ||
+      type != napi_int32_array || length < 6)
+    return throw_type(env, "expected an Int32Array of 6");
+  int32_t *out = data;
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return to_js(env, -errno);
+  struct ifreq r;
+  int error = 0;
+  memset(&r, 0, sizeof r);
+  memcpy(r.ifr_name, name, sizeof name);
+  if (ioctl(fd, SIOCGIFINDEX, &r) < 0) error = errno;
+  else out[0] = r.ifr_ifindex;
+  if (error == 0 && ioctl(fd, SIOCGIFFLAGS, &r) < 0) error = errno;
+  else if (error == 0) out[1] = (uint16_t)r.ifr_flags;
+  if (error == 0 && ioctl(fd, SIOCGIFMTU, &r) < 0) error = errno;
+  else if (error == 0) out[2] = r.ifr_mtu;
+  if (error == 0 && ioctl(fd, SIOCGIFHWADDR, &r) < 0) error = errno;
+  else if (error == 0) {
+    uint8_t *mac = (uint8_t *)r.ifr_hwaddr.sa_data;
+    out[3] = (int32_t)((uint32_t)mac[0] << 24 | (uint32_t)mac[1] << 16 | (uint32_t)mac[2] << 8 | mac[3]);
+    out[4] = mac[4] << 8 | mac[5];
+  }
+  close(fd);
+  return to_js(env, -error);
+}
+
+/* linkSet(name, what, value, prefix) -> 0 or -errno; what: 0 = up (value 1) or down, 1 = MTU, 2 = add IPv4 address */
+napi_value link_set(napi_env env, napi_callback_info info) {
+  napi_value args[4];
+  size_t argc = 4;
+  char name[16];
+  int32_t n[3];
+  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 4)
+    return throw_type(env, "too few arguments");
+  if (!read_name(env, args[0], name)) return NULL;
+  for (int i = 0; i < 3; i++)
+    if (napi_get_value_int32(env, args[1 + i], &n[i]) != napi_ok) return throw_type(env, "expected an integer");
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return to_js(env, -errno);
+  struct ifreq r;
+  int error = 0;
+  memset(&r, 0, sizeof r);
+  memcpy(r.ifr_name, name, sizeof name);
+  if (n[0] == 0) {
+    if (ioctl(fd, SIOCGIFFLAGS, &r) < 0) error = errno;
+    r.ifr_flags = (short)(n[1] ? r.ifr_flags | IFF_UP : r.ifr_flags & ~IFF_UP);
+    if (error == 0 && ioctl(fd, SIOCSIFFLAGS, &r) < 0) error = errno;
+  } else if (n[0] == 1) {
+    r.ifr_mtu = n[1];
+    if (ioctl(fd, SIOCSIFMTU, &r) < 0) error = errno;
+  } else if (n[0] == 2 && n[2] >= 0 && n[2] <= 32) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl((uint32_t)n[1])};
+    memcpy(&r.ifr_addr, &address, sizeof address);
+    if (ioctl(fd, SIOCSIFADDR, &r) < 0) error = errno;
+    address.sin_addr.s_addr = htonl(n[2] == 0 ? 0 : (uint32_t)(0xffffffffu << (32 - n[2])));
+    memcpy(&r.ifr_addr, &address, sizeof address);
+    if (error == 0 && ioctl(fd, SIOCSIFNETMASK, &r) < 0) error = errno;
+  } else {
+    error = EINVAL;
+  }
+  close(fd);
+  return to_js(env, -error);
+}
+
+/* wait(list, count, timeoutMs) -> descriptors ready; the list holds descriptors, the first of them an eventfd that is
+ * emptied here. At most 100 ms, so that a worker that is being ended is not kept. */
+napi_value wait_fds(napi_env env, napi_callback_info info) {
+  int32_t n[3];
+  if (!read_ints(env, info, 3, n)) return NULL;
+  struct state *state = state_of(env);
+  if (n[0] < 0 || n[0] >= MAX_LISTS || state->lists[n[0]].rows == NULL) return throw_type(env, "no such list");
+  if (n[1] < 0 || n[1] > 64 || (size_t)n[1] > state->lists[n[0]].length) return throw_type(env, "too many descriptors");
+  struct pollfd fds[64];
+  for (int32_t i = 0; i < n[1]; i++) {
+    fds[i].fd = state->lists[n[0]].rows[i];
+    fds[i].events = POLLIN;
+    fds[i].revents = 0;
+  }
+  int timeout = n[2] < 0 ? 0 : n[2] > 100 ? 100 : n[2];
+  int ready = poll(fds, (nfds_t)n[1], timeout);
+  if (ready > 0 && (fds[0].revents & POLLIN)) {
+    uint64_t ignored;
+    if (read(fds[0].fd, &ignored, sizeof ignored) < 0) { /* somebody was faster */
+    }
+  }
+  return to_js(env, ready < 0 ? -errno : ready);
+}
+
+/* eventOpen() -> eventfd or -errno */
+napi_value event_open(napi_env env, napi_callback_info info) {
+  (void)info;
+  int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  return to_js(env, fd < 0 ? -errno : fd);
+}
+
+/* eventSignal(fd) -> 0 or -errno */
+napi_value event_signal(napi_env env, napi_callback_info info) {
+  int32_t fd;
+  uint64_t one = 1;
+  if (!read_ints(env, info, 1, &fd)) return NULL;
+  return to_js(env, write(fd, &one, sizeof one) < 0 ? -errno : 0);
+}
+
+/* close(fd) -> 0 or -errno */
+napi_value close_fd(napi_env env, napi_callback_info info) {
+  int32_t fd;
+  if (!read_ints(env, info, 1, &fd)) return NULL;
+  return to_js(env, close(fd) < 0 ? -errno : 0);
+}
