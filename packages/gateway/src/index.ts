@@ -1,1 +1,2 @@
-export {};
+export { Gateway, type GatewayOptions, type GatewayStats, type SlaveStats } from './gateway.ts';
+export type { EngineName, GatewayPlan, PolicyPlan, SaPlan } from './plan.ts';

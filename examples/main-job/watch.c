@@ -1,0 +1,169 @@
+/* The observer and the attacker of the main job. Shares no code with the datapath: sockets, parsing and search are its own.
+ *
+ *   watch MARKER_HEX REPLAY_EVERY [PID_A IF_A PID_B IF_B]...      four links, say, each named from both ends
+ *
+ * Reads every link from outside through mapped rings: frames that arrive at A and frames that arrive at B. Anything but ESP
+ * is counted as plaintext, and so is a frame that carries the marker. Every REPLAY_EVERYth ESP frame that B received on link
+ * i is sent again into link i + 1, which the receiver's other worker reads. Prints one JSON object when stdin ends, and a
+ * line for every violation, at most ten. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { MAX_LINKS = 16, SLOT = 2048, SLOTS = 8192, BLOCK = 1 << 16 };
+
+struct tap {
+  int fd;
+  uint8_t *ring;
+  unsigned next;
+  int link, at_b;
+};
+
+static struct tap taps[MAX_LINKS * 2];
+static int senders[MAX_LINKS];
+static int links;
+static uint8_t marker[64];
+static size_t marker_length;
+static unsigned long frames, esp, plain, marked, replayed, replay_failed, lost, to_b[MAX_LINKS];
+
+static void die(const char *what) {
+  fprintf(stderr, "watch: %s: %s\n", what, strerror(errno));
+  exit(2);
+}
+
+static void enter(const char *pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%s/ns/net", pid);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0 || setns(fd, CLONE_NEWNET) < 0) die(path);
+  close(fd);
+}
+
+static int packet_socket(const char *name, int protocol) {
+  int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) die("socket");
+  struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(protocol), .sll_ifindex = (int)if_nametoindex(name)};
+  if (address.sll_ifindex == 0) die(name);
+  if (protocol != 0) {
+    int version = TPACKET_V2, on = 1;
+    struct tpacket_req request = {BLOCK, SLOTS / (BLOCK / SLOT), SLOT, SLOTS};
+    if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) < 0 ||
+        setsockopt(fd, SOL_PACKET, 23 /* PACKET_IGNORE_OUTGOING */, &on, sizeof on) < 0 ||
+        setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof request) < 0)
+      die("ring");
+  }
+  if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) die("bind");
+  return fd;
+}
+
+static int is_esp(const uint8_t *f, size_t n) {
+  if (n < 34) return 0;
+  if (f[12] == 0x08 && f[13] == 0x00) return f[14] >> 4 == 4 && f[23] == 50;
+  if (f[12] == 0x86 && f[13] == 0xdd) return n >= 54 && f[14] >> 4 == 6 && f[20] == 50;
+  return 0;
+}
+
+static void look(struct tap *tap, const uint8_t *f, size_t n, long every) {
+  frames++;
+  int bad = 0;
+  if (is_esp(f, n)) esp++;
+  else {
+    plain++;
+    bad = 1;
+  }
+  if (marker_length > 0 && memmem(f, n, marker, marker_length) != NULL) {
+    marked++;
+    bad = 1;
+  }
+  if (bad && plain + marked <= 10) {
+    fprintf(stderr, "watch: link %d: ", tap->link);
+    for (size_t i = 0; i < n && i < 40; i++) fprintf(stderr, "%02x", f[i]);
+    fprintf(stderr, " (%zu bytes)\n", n);
+  }
+  if (tap->at_b && !bad) {
+    if (every > 0 && ++to_b[tap->link] % (unsigned long)every == 0) {
+      if (send(senders[(tap->link + 1) % links], f, n, MSG_DONTWAIT) == (ssize_t)n) replayed++;
+      else replay_failed++;
+    }
+  }
+}
+
+static int drain(struct tap *tap, long every) {
+  int n = 0;
+  for (; n < 256; n++) {
+    struct tpacket2_hdr *slot = (struct tpacket2_hdr *)(tap->ring + (size_t)tap->next * SLOT);
+    if ((__atomic_load_n(&slot->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER) == 0) break;
+    look(tap, (uint8_t *)slot + slot->tp_mac, slot->tp_snaplen, every);
+    __atomic_store_n(&slot->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+    tap->next = (tap->next + 1) % SLOTS;
+  }
+  return n;
+}
+
+int main(int argc, char **argv) {
+  if (argc < 7 || (argc - 3) % 4 != 0 || (argc - 3) / 4 > MAX_LINKS) {
+    fprintf(stderr, "usage: watch MARKER_HEX REPLAY_EVERY PID_A IF_A PID_B IF_B ...\n");
+    return 2;
+  }
+  for (const char *h = argv[1]; h[0] && h[1] && marker_length < sizeof marker; h += 2) {
+    unsigned byte;
+    sscanf(h, "%2x", &byte);
+    marker[marker_length++] = (uint8_t)byte;
+  }
+  long every = atol(argv[2]);
+  links = (argc - 3) / 4;
+  int count = 0;
+  for (int i = 0; i < links; i++)
+    for (int at_b = 0; at_b < 2; at_b++) {
+      char **end = argv + 3 + i * 4 + at_b * 2;
+      enter(end[0]);
+      struct tap *tap = &taps[count++];
+      tap->fd = packet_socket(end[1], ETH_P_ALL);
+      tap->ring = mmap(NULL, (size_t)SLOTS * SLOT, PROT_READ | PROT_WRITE, MAP_SHARED, tap->fd, 0);
+      if (tap->ring == MAP_FAILED) die("mmap");
+      tap->link = i;
+      tap->at_b = at_b;
+      if (!at_b) senders[i] = packet_socket(end[1], 0);
+    }
+  printf("ready\n");
+  fflush(stdout);
+  int ending = 0;
+  for (;;) {
+    int moved = 0;
+    for (int i = 0; i < count; i++) moved += drain(&taps[i], every);
+    if (moved > 0) continue;
+    if (ending) break;
+    struct pollfd fds[MAX_LINKS * 2 + 1];
+    for (int i = 0; i < count; i++) fds[i] = (struct pollfd){.fd = taps[i].fd, .events = POLLIN};
+    fds[count] = (struct pollfd){.fd = 0, .events = POLLIN};
+    poll(fds, (nfds_t)count + 1, 100);
+    if (fds[count].revents) {
+      char order[16];
+      ssize_t n = read(0, order, sizeof order);
+      if (n <= 0) ending = 1;
+      else if (order[0] == 'p') every = -labs(every); /* pause the replays */
+      else if (order[0] == 'r') every = labs(every);
+    }
+  }
+  for (int i = 0; i < count; i++) {
+    struct tpacket_stats stats;
+    socklen_t length = sizeof stats;
+    if (getsockopt(taps[i].fd, SOL_PACKET, PACKET_STATISTICS, &stats, &length) == 0) lost += stats.tp_drops;
+  }
+  printf("{\"frames\":%lu,\"esp\":%lu,\"plaintext\":%lu,\"marked\":%lu,\"replayed\":%lu,\"replayFailed\":%lu,\"lost\":%lu}\n",
+         frames, esp, plain, marked, replayed, replay_failed, lost);
+  return 0;
+}

@@ -1,0 +1,117 @@
+/** One worker's share of the traffic: a synchronous loop over its ports. */
+import { BondPort } from '@espalier/bond';
+import { EspPath, nobleEngine, SaStat } from '@espalier/esp';
+import { nodeEngine } from '@espalier/esp/node';
+import { type Burst, createBurst, createPool, createSlab, type FramePool } from '@espalier/wire';
+import { DROP_CODES, type HandleSource, LowerHandles, OffloadTable, type Port, settle } from '@espalier/xfrm';
+import type { Order, WorkerStart } from './messages.ts';
+import { openPort } from './open-port.ts';
+
+const BATCH = 64;
+const REAP_EVERY = 64;
+
+export class Datapath {
+  readonly #burst: Burst;
+  readonly #pool: FramePool;
+  readonly #drops: Float64Array;
+  readonly #path: EspPath;
+  readonly #bond: BondPort;
+  readonly #inside: Port;
+  readonly #ports: Port[];
+  /** Lowers that this worker receives from. */
+  readonly #receiving: Port[];
+  #rounds = 0;
+
+  /** Throws what opening a port throws; ports opened before are closed again. */
+  constructor(start: WorkerStart) {
+    const { worker, workers, maxSas } = start;
+    const slab = createSlab({ frames: start.frames });
+    this.#pool = createPool(slab, 0, start.frames, worker);
+    this.#burst = createBurst(slab, BATCH);
+    this.#drops = new Float64Array(start.stats, 0, DROP_CODES);
+    const engine = start.engine === 'noble' ? nobleEngine() : nodeEngine();
+    const offloads = OffloadTable.attach(start.offloads);
+    this.#path = new EspPath({
+      slab,
+      engine,
+      maxSas,
+      linkType: start.linkType,
+      offloads,
+      link: start.link,
+      capacity: BATCH,
+      stats: new Float64Array(start.stats, DROP_CODES * 8, maxSas * SaStat.COLUMNS),
+    });
+    // The ports need handles, and the bond the ports: handles are bound last.
+    let handles: LowerHandles | null = null;
+    const late: HandleSource = { resolve: (slot, lower) => handles!.resolve(slot, lower) };
+    const context = { slab, pool: this.#pool, engine, handles: late };
+    const opened: Port[] = [];
+    try {
+      for (const ticket of start.lowers) opened.push(openPort(ticket, context));
+      this.#inside = openPort(start.inside, context);
+    } catch (error) {
+      for (const port of opened) port.close();
+      throw error;
+    }
+    this.#ports = opened;
+    this.#receiving = opened.filter((_, i) => i % workers === worker);
+    this.#bond = BondPort.attach(start.bond, {
+      worker,
+      ports: new Map(start.lowers.map((t, i) => [t.index, opened[i]!])),
+      slab,
+      capacity: BATCH,
+    });
+    handles = new LowerHandles(offloads, this.#bond);
+  }
+
+  /** Descriptors worth waiting for. */
+  get fds(): number[] {
+    return [this.#inside, ...this.#receiving].map((p) => p.fd).filter((fd) => fd >= 0);
+  }
+
+  /** One round over all ports, under one pin; returns how many packets moved. */
+  round(): number {
+    const burst = this.#burst;
+    this.#bond.pin();
+    let moved = this.#inside.poll(burst);
+    if (moved > 0) {
+      this.#path.outbound(burst);
+      this.#bond.xmit(burst);
+      settle(burst, this.#pool, this.#drops);
+    }
+    for (const port of this.#receiving) {
+      const n = port.poll(burst);
+      if (n === 0) continue;
+      moved += n;
+      this.#path.inbound(burst, port);
+      this.#inside.xmit(burst);
+      settle(burst, this.#pool, this.#drops);
+    }
+    if (++this.#rounds % REAP_EVERY === 0 || moved === 0) for (const port of this.#ports) port.reap();
+    this.#bond.unpin();
+    return moved;
+  }
+
+  /** Carries out an order between bursts. */
+  obey(order: Exclude<Order, { type: 'stop' }>): void {
+    switch (order.type) {
+      case 'add-in':
+        this.#path.addInbound(order.ticket);
+        break;
+      case 'add-out':
+        this.#path.addOutbound(order.ticket);
+        break;
+      case 'remove':
+        this.#path.remove(order.slot);
+        break;
+      case 'policies':
+        this.#path.setPolicies(order.policies);
+        break;
+    }
+  }
+
+  close(): void {
+    for (const port of this.#ports) port.close();
+    this.#inside.close();
+  }
+}

@@ -1,0 +1,333 @@
+/**
+ * A running gateway: one control actor on this thread, N datapath workers on their own. What crosses between them is plain
+ * data and shared memory; see messages.ts.
+ */
+import { Worker } from 'node:worker_threads';
+import { BondDevice, type SlaveState } from '@espalier/bond';
+import { SaStat } from '@espalier/esp';
+import { load } from '@espalier/native';
+import { Arena, ReplayWindow, SequenceAllocator } from '@espalier/replay';
+import {
+  ALGORITHMS,
+  DROP_CODES,
+  DROP_TABLE,
+  Feature,
+  type LowerDevice,
+  OffloadTable,
+  PortStat,
+  type PortTicket,
+  type Sa,
+  Sad,
+  SaKey,
+  XfrmError,
+} from '@espalier/xfrm';
+import type { Answer, Order, WorkerStart } from './messages.ts';
+import type { GatewayPlan, SaPlan } from './plan.ts';
+
+const MAX_SAS = 256;
+const MAX_LOWERS = 32;
+const FRAMES = 2048;
+const BOND_INDEX = MAX_LOWERS;
+
+export interface GatewayOptions {
+  readonly plan: GatewayPlan;
+  /** The bundled worker.ts. */
+  readonly workerFile: URL | string;
+  /** Slaves in order; the gateway closes them. */
+  readonly lowers: readonly LowerDevice[];
+  /** A port ticket of the inside device per worker, and how to close the device. */
+  readonly inside: { ticket(worker: number): PortTicket; close(): void };
+}
+
+/** Counters of one slave, all workers together. */
+export interface SlaveStats extends SlaveState {
+  readonly sent: number;
+  readonly sealed: number;
+  readonly clear: number;
+  readonly received: number;
+  readonly opened: number;
+  readonly noHandle: number;
+  readonly overrun: number;
+}
+
+export interface GatewayStats {
+  readonly slaves: readonly SlaveStats[];
+  /** By name of DropReason, those above 0. */
+  readonly drops: Readonly<Record<string, number>>;
+  readonly sas: readonly {
+    readonly name: string;
+    readonly packets: number;
+    readonly bytes: number;
+    readonly software: number;
+  }[];
+}
+
+interface WorkerHandle {
+  readonly thread: Worker;
+  readonly mail: Int32Array;
+  readonly stats: Float64Array;
+  readonly wake: number;
+  readonly waiting: Map<number, { resolve(): void; reject(error: Error): void }>;
+  next: number;
+}
+
+export class Gateway {
+  readonly bond: BondDevice;
+  readonly #options: GatewayOptions;
+  readonly #offloads: OffloadTable = OffloadTable.create(MAX_SAS);
+  readonly #sad: Sad = new Sad(MAX_SAS);
+  readonly #arena: Arena = Arena.create(64 << 20);
+  readonly #workers: WorkerHandle[] = [];
+  readonly #slots: Map<string, number> = new Map();
+  readonly #handles: number[] = [];
+  readonly #keys: SaKey[] = [];
+  #stopping: Promise<void> | null = null;
+
+  private constructor(options: GatewayOptions) {
+    this.#options = options;
+    const { plan } = options;
+    this.bond = new BondDevice({
+      name: plan.bond.name,
+      index: BOND_INDEX,
+      mode: plan.bond.mode,
+      xmitHashPolicy: plan.bond.policy,
+      maxSas: MAX_SAS,
+      maxLowers: MAX_LOWERS,
+      workers: plan.workers,
+      offloads: this.#offloads,
+      idle: () => new Promise((resolve) => setImmediate(resolve)),
+    });
+  }
+
+  /** Resolves when traffic flows. Rejects with XfrmError and leaves nothing half-made behind. */
+  static async start(options: GatewayOptions): Promise<Gateway> {
+    const gateway = new Gateway(options);
+    try {
+      await gateway.#start();
+    } catch (error) {
+      await gateway.stop();
+      throw error;
+    }
+    return gateway;
+  }
+
+  /** Ends workers, replicas, devices, keys, in this order. Safe to call twice. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  /** Slot of an SA by its name in the plan. Throws XfrmError NOT_FOUND. */
+  slotOf(name: string): number {
+    const slot = this.#slots.get(name);
+    if (slot === undefined) throw new XfrmError({ code: 'NOT_FOUND', what: `no SA "${name}"` });
+    return slot;
+  }
+
+  /** Totals since the start, all workers together. */
+  stats(): GatewayStats {
+    const { lowers, plan } = this.#options;
+    const drops: Record<string, number> = {};
+    for (const { code, name } of DROP_TABLE) {
+      const n = this.#workers.reduce((sum, w) => sum + w.stats[code]!, 0);
+      if (n > 0) drops[name] = n;
+    }
+    const slaves = this.bond.slaves().map((slave) => {
+      const lower = lowers.find((l) => l.index === slave.index)!;
+      const total = (column: number): number => {
+        let sum = 0;
+        for (let p = 0; p < lower.ports; p++) sum += lower.stats.port(p)[column]!;
+        return sum;
+      };
+      return {
+        ...slave,
+        sent: total(PortStat.SENT),
+        sealed: total(PortStat.SEALED),
+        clear: total(PortStat.CLEAR),
+        received: total(PortStat.RECEIVED),
+        opened: total(PortStat.OPENED),
+        noHandle: total(PortStat.NO_HANDLE),
+        overrun: total(PortStat.OVERRUN),
+      };
+    });
+    const sas = plan.sas.map(({ name }) => {
+      const at = DROP_CODES + (this.#slots.get(name) ?? 0) * SaStat.COLUMNS;
+      const total = (column: number): number => this.#workers.reduce((sum, w) => sum + w.stats[at + column]!, 0);
+      return { name, packets: total(SaStat.PACKETS), bytes: total(SaStat.BYTES), software: total(SaStat.SOFTWARE) };
+    });
+    return { slaves, drops, sas };
+  }
+
+  async #start(): Promise<void> {
+    const { plan, lowers } = this.#options;
+    for (const lower of lowers) await this.bond.enslave(lower);
+    await Promise.all(Array.from({ length: plan.workers }, (_, i) => this.#startWorker(i)));
+    if (plan.sas.some((sa) => sa.offload === 'crypto')) await this.bond.setFeatures(Feature.HW_ESP);
+    // Inbound first: nothing may arrive for an SA that is not there.
+    for (const sa of plan.sas.filter((s) => s.direction === 'in')) await this.#addSa(sa);
+    for (const sa of plan.sas.filter((s) => s.direction === 'out')) await this.#addSa(sa);
+    await this.#tellAll({
+      type: 'policies',
+      policies: plan.policies.map(({ sa, ...policy }) => ({ ...policy, slot: sa === null ? -1 : this.slotOf(sa) })),
+    });
+  }
+
+  #link(): Uint8Array | null {
+    const { mac, peerMac } = this.#options.plan.bond;
+    return this.bond.linkType === 'ethernet' ? Uint8Array.from([...peerMac, ...mac, 0, 0]) : null;
+  }
+
+  async #startWorker(worker: number): Promise<void> {
+    const { plan, lowers, inside, workerFile } = this.#options;
+    const { binding } = load();
+    const stats = new SharedArrayBuffer((DROP_CODES + MAX_SAS * SaStat.COLUMNS) * 8);
+    const mail = new SharedArrayBuffer(4);
+    const wake = binding === null ? -1 : binding.eventOpen();
+    const start: WorkerStart = {
+      worker,
+      workers: plan.workers,
+      engine: plan.engine,
+      maxSas: MAX_SAS,
+      frames: FRAMES,
+      bond: this.bond.ticket(),
+      offloads: this.#offloads.memory,
+      lowers: lowers.map((l) => l.ticket(worker)),
+      linkType: this.bond.linkType ?? 'ethernet',
+      link: this.#link(),
+      inside: inside.ticket(worker),
+      stats,
+      mail,
+      wake,
+    };
+    const thread = new Worker(workerFile, { workerData: start });
+    const handle: WorkerHandle = {
+      thread,
+      mail: new Int32Array(mail),
+      stats: new Float64Array(stats),
+      wake,
+      waiting: new Map(),
+      next: 1,
+    };
+    this.#workers.push(handle);
+    await new Promise<void>((resolve, reject) => {
+      handle.waiting.set(0, { resolve, reject });
+      thread.on('message', ({ id, error }: Answer) => {
+        const waiter = handle.waiting.get(id);
+        handle.waiting.delete(id);
+        if (error === null) waiter?.resolve();
+        else waiter?.reject(new XfrmError({ code: 'CLOSED', what: `worker ${worker}: ${error}` }));
+      });
+      const fail = (why: Error): void => {
+        this.bond.workerGone(worker);
+        for (const waiter of handle.waiting.values()) waiter.reject(why);
+        handle.waiting.clear();
+      };
+      thread.on('error', (error) => fail(error));
+      thread.on('exit', (code) => fail(new XfrmError({ code: 'CLOSED', what: `worker ${worker} ended (${code})` })));
+    });
+  }
+
+  async #addSa(plan: SaPlan): Promise<void> {
+    const { direction, spi, source, destination, algorithm, esn, offload, noHandle } = plan;
+    const key = SaKey.import(algorithm, plan.key);
+    this.#keys.push(key);
+    const sa: Sa = this.#sad.add({
+      direction,
+      spi,
+      source,
+      destination,
+      mode: 'tunnel',
+      algorithm,
+      icvLength: ALGORITHMS[algorithm].icvLength,
+      esn,
+      key,
+      encap: null,
+      offload: offload === 'none' ? null : { type: 'crypto', device: this.bond },
+    });
+    const { slot } = sa;
+    this.#slots.set(plan.name, slot);
+    const { icvLength } = sa;
+    const common = {
+      slot,
+      spi,
+      source,
+      destination,
+      mode: 'tunnel' as const,
+      algorithm,
+      icvLength,
+      esn,
+      key: key.share(),
+      encap: null,
+    };
+    if (direction === 'in') {
+      const options = { size: plan.window, esn };
+      const window = ReplayWindow.create({
+        ...options,
+        memory: this.#arena.memory,
+        offset: this.#place(ReplayWindow.byteLength(options)),
+      });
+      await this.#tellAll({
+        type: 'add-in',
+        ticket: { ...common, window: { memory: window.memory, offset: window.offset } },
+      });
+    } else {
+      const allocator = SequenceAllocator.create({
+        esn,
+        memory: this.#arena.memory,
+        offset: this.#place(SequenceAllocator.byteLength()),
+      });
+      await this.#tellAll({
+        type: 'add-out',
+        ticket: {
+          ...common,
+          allocator: { memory: allocator.memory, offset: allocator.offset },
+          offload: offload === 'crypto',
+          noHandle,
+          link: this.#link(),
+          mtu: this.#options.plan.bond.mtu,
+        },
+      });
+    }
+    if (offload === 'crypto') this.#handles.push(await this.bond.stateAdd(sa));
+  }
+
+  #place(bytes: number): number {
+    const offset = this.#arena.allocate(bytes);
+    if (offset < 0) throw new XfrmError({ code: 'NO_SPACE', what: 'no room for another SA in the arena' });
+    return offset;
+  }
+
+  async #tellAll(order: Order): Promise<void> {
+    await Promise.all(this.#workers.map((w) => this.#tell(w, order)));
+  }
+
+  #tell(worker: WorkerHandle, order: Order): Promise<void> {
+    const id = worker.next++;
+    return new Promise((resolve, reject) => {
+      worker.waiting.set(id, { resolve, reject });
+      worker.thread.postMessage({ id, order });
+      Atomics.add(worker.mail, 0, 1);
+      Atomics.notify(worker.mail, 0);
+      if (worker.wake >= 0) load().binding?.eventSignal(worker.wake);
+    });
+  }
+
+  async #stop(): Promise<void> {
+    await Promise.all(
+      this.#workers.map(async (w, i) => {
+        await this.#tell(w, { type: 'stop' }).catch(() => undefined);
+        await w.thread.terminate();
+        this.bond.workerGone(i);
+        if (w.wake >= 0) load().binding?.close(w.wake);
+      }),
+    );
+    for (const handle of this.#handles) {
+      this.bond.stateDelete(handle);
+      await this.bond.stateFree(handle);
+    }
+    await this.bond.close();
+    for (const lower of this.#options.lowers) await lower.close();
+    this.#options.inside.close();
+    for (const key of this.#keys) key.wipe();
+  }
+}
