@@ -79,6 +79,7 @@ async function bundle() {
     entryPoints: {
       main: 'examples/main-job/main.ts',
       gateway: 'examples/main-job/gateway.ts',
+      traffic: 'examples/main-job/traffic.ts',
       worker: 'packages/gateway/src/worker.ts',
     },
     outdir: 'build/main-job',
@@ -107,7 +108,11 @@ switch (job) {
     await install();
     await addon();
     await bundle();
-    process.exit(await foreground(process.execPath, ['build/main-job/main.mjs', ...args]));
+    process.exit(
+      await foreground(process.execPath, ['build/main-job/main.mjs', ...args], {
+        ESPALIER_ADDON: join(ROOT, 'packages/native/build/espalier.node'),
+      }),
+    );
     break;
   }
   case 'test': {
