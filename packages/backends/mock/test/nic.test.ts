@@ -1,10 +1,10 @@
 import { nobleEngine } from '@espalier/esp';
-import { createMockPair, type MockDevice, MockInside, type MockPairOptions, openMockPort } from '@espalier/mock';
+import { type MockDevice, MockInside, type MockPairOptions } from '@espalier/mock';
 import { createBurst, createPool, createSlab, Row, RowState } from '@espalier/wire';
-import { DropReason, ESP_FEATURES, Feature, L3Flag, PortStat, type Sa, SaKey, XfrmError } from '@espalier/xfrm';
+import { DropReason, ESP_FEATURES, Feature, L3Flag, PortStat, type Sa, XfrmError } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
 import { House } from '../../../xfrm/conformance/house.ts';
-import { frameOf, framingOf, Reference, saOf } from '../../../xfrm/conformance/packet.ts';
+import { framingOf, Reference, saOf } from '../../../xfrm/conformance/packet.ts';
 import { mockRig } from './mock-rig.ts';
 
 async function codeOf(act: () => unknown): Promise<string> {
