@@ -39,7 +39,7 @@ function send(
         hash.update(part);
         left -= part.length;
         progress(part.length);
-        if (!socket.write(part)) return;
+        if (!socket.write(part) && left > 0) return;
       }
       socket.end();
     };
