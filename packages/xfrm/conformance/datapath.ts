@@ -24,6 +24,31 @@ function flood(ground: Ground): Outgoing[] {
   return Array.from({ length: ground.a.frames / 2 }, (_, i) => ({ seq: i + 1, ...CLEAR }));
 }
 
+/** Sends these packets; every row that was refused must be as it was, its FATE aside. */
+function demandUntouched({ a }: Ground, packets: readonly Outgoing[]): void {
+  const { slab, burst } = a;
+  const frameAt = (row: number): Uint8Array => slab.bytes.subarray(row * slab.frameSize, (row + 1) * slab.frameSize);
+  const frames: Uint8Array[] = [];
+  const rows: Int32Array[] = [];
+  a.send(packets, (row, r) => {
+    frames.push(frameAt(row).slice());
+    rows.push(slab.rows.slice(r, r + Row.WORDS));
+  });
+  for (let i = 0; i < burst.length; i++) {
+    const row = burst.list[i]!;
+    const r = row * Row.WORDS;
+    const fate = slab.rows[r + Row.FATE]!;
+    if (fate === 0) continue;
+    demand(same(frameAt(row), frames[i]!), `the bytes of row ${i}, refused with fate ${fate}, changed`);
+    for (let column = 0; column < Row.WORDS; column++)
+      demand(
+        column === Row.FATE || slab.rows[r + column] === rows[i]![column],
+        `column ${column} of row ${i}, refused with fate ${fate}, changed`,
+      );
+  }
+  a.settle();
+}
+
 export const DATAPATH_RULES: readonly Rule[] = [
   {
     id: 'no-handle',
@@ -160,32 +185,19 @@ export const DATAPATH_RULES: readonly Rule[] = [
   {
     id: 'refused-untouched',
     sentence: 'a refused row is bit-identical to what was handed in, but for its FATE',
-    check: async ({ a }) => {
-      const { slab, burst } = a;
-      const before: Uint8Array[] = [];
-      const rowsBefore: Int32Array[] = [];
-      const packets: Outgoing[] = [
+    check: async (ground) => {
+      const { a } = ground;
+      demandUntouched(ground, [
         { seq: 1, state: RowState.UNSET },
         { seq: 2, state: RowState.TO_SEAL, slot: 0 },
         { seq: 3, state: RowState.TO_SEAL, slot: -1 },
-      ];
-      a.send(packets, (row, r) => {
-        before.push(slab.bytes.slice(row * slab.frameSize, (row + 1) * slab.frameSize));
-        rowsBefore.push(slab.rows.slice(r, r + Row.WORDS));
-      });
-      for (let i = 0; i < burst.length; i++) {
-        const row = burst.list[i]!;
-        const r = row * Row.WORDS;
-        if (slab.rows[r + Row.FATE] === 0) continue;
-        const bytes = slab.bytes.subarray(row * slab.frameSize, (row + 1) * slab.frameSize);
-        demand(same(bytes, before[i]!), `the bytes of refused row ${i} changed`);
-        for (let column = 0; column < Row.WORDS; column++)
-          demand(
-            column === Row.FATE || slab.rows[r + column] === rowsBefore[i]![column],
-            `column ${column} of refused row ${i} changed`,
-          );
-      }
-      a.settle();
+      ]);
+      // Rows that could be sealed and have no room: a lower that seals first gives a second number's plaintext away.
+      await a.install(saOf(a.device, 'out'));
+      demandUntouched(
+        ground,
+        flood(ground).map(({ seq }) => ({ seq, state: RowState.TO_SEAL, slot: 0 })),
+      );
     },
   },
   {

@@ -1,7 +1,7 @@
 import { Row, RowState } from '@espalier/wire';
 import type { Received } from './house.ts';
 import { Reference, saOf } from './packet.ts';
-import { demand, type Ground, type Rule } from './rule.ts';
+import { demand, type Ground, type Rule, turns } from './rule.ts';
 
 const ROUND = 2 ** 32;
 
@@ -12,7 +12,7 @@ async function tellAndSend(ground: Ground, bottoms: number[], numbers: number[])
   const handle = await b.install(sa);
   for (const bottom of bottoms) b.xfrm.advanceEsn(handle, bottom);
   // A lower may take a moment to be told.
-  await Promise.resolve();
+  await turns();
   await ground.rig.deliver();
   const reference = new Reference(a.engine, a.framing);
   const got: Received[] = [];
@@ -37,7 +37,7 @@ export const ESN_RULES: readonly Rule[] = [
     id: 'esn-told',
     sentence: 'a lower with ESN state of its own opens with the high half it was last told',
     check: async (ground) => {
-      const numbers = [ROUND + 100, ROUND + 2 ** 30];
+      const numbers = [ROUND + 100, ROUND + 2 ** 31 + 100];
       demandOpened(await tellAndSend(ground, [ROUND], numbers), numbers);
     },
   },

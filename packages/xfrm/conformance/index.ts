@@ -15,6 +15,8 @@ import type { Rig } from './rig.ts';
 import type { Rule } from './rule.ts';
 import { STATE_RULES } from './state.ts';
 
+export { House, type Outgoing, type Received } from './house.ts';
+export { type Framing, frameOf, framingOf, payloadOf, Reference, saOf } from './packet.ts';
 export type { Powers, Rig } from './rig.ts';
 export type { Ground, Rule } from './rule.ts';
 

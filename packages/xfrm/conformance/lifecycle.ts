@@ -2,13 +2,8 @@ import { RowState } from '@espalier/wire';
 import { DropReason } from '../src/drop-reason.ts';
 import { activeFeatures, ESP_FEATURES, Feature } from '../src/features.ts';
 import { saOf } from './packet.ts';
-import { demand, power, type Rule } from './rule.ts';
+import { demand, power, type Rule, turns } from './rule.ts';
 import { outcomeOf } from './state.ts';
-
-/** Lets everything that waits for nothing but its turn run. */
-async function turns(): Promise<void> {
-  for (let i = 0; i < 20; i++) await Promise.resolve();
-}
 
 export const LIFECYCLE_RULES: readonly Rule[] = [
   {

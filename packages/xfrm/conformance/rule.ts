@@ -32,3 +32,8 @@ export function power<P extends keyof Powers>(ground: Ground, name: P): NonNulla
   demand(found !== undefined, `the rig has no power "${name}": grant it or skip this rule with a reason`);
   return found.bind(ground.rig.powers) as NonNullable<Powers[P]>;
 }
+
+/** Lets everything that waits for nothing but its turn run. */
+export async function turns(): Promise<void> {
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+}

@@ -2,9 +2,8 @@ import { nobleEngine } from '@espalier/esp';
 import { type MockDevice, MockInside, type MockPairOptions } from '@espalier/mock';
 import { createBurst, createPool, createSlab, Row, RowState } from '@espalier/wire';
 import { DropReason, ESP_FEATURES, Feature, L3Flag, PortStat, type Sa, XfrmError } from '@espalier/xfrm';
+import { framingOf, House, Reference, saOf } from '@espalier/xfrm/conformance';
 import { describe, expect, it } from 'vitest';
-import { House } from '../../../xfrm/conformance/house.ts';
-import { framingOf, Reference, saOf } from '../../../xfrm/conformance/packet.ts';
 import { mockRig } from './mock-rig.ts';
 
 async function codeOf(act: () => unknown): Promise<string> {
