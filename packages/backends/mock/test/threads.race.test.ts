@@ -21,31 +21,24 @@ describe('a mock wire between threads', () => {
     const count = process.env.ESPALIER_LONG ? 50_000 : 3000;
     // Small rings, so that they fill all the time.
     const pair = createMockPair({ links, workers: 2, ringSlots: 64, saSlots: 4 });
-    const offloads = pair.a.map(() => OffloadTable.create(1));
+    // One SA per link, each with a handle on its own lower.
+    const offloads = OffloadTable.create(links);
+    const out = pair.a.map((device, link) => saOf(device, 'out', link));
     for (let link = 0; link < links; link++) {
-      const out = saOf(pair.a[link]!, 'out');
-      // One table serves both links here: a handle is per lower, so each link's port gets a table of its own below.
-      offloads[link]!.setDirect(0, link, await pair.a[link]!.nic!.stateAdd(out));
-      await pair.b[link]!.nic!.stateAdd(saOf(pair.b[link]!, 'in'));
+      offloads.setDirect(link, pair.a[link]!.index, await pair.a[link]!.nic!.stateAdd(out[link]!));
+      await pair.b[link]!.nic!.stateAdd(saOf(pair.b[link]!, 'in', link));
     }
-    // Both first adds have the same index and generation, so one table with the handle for "any" lower would do; be strict.
-    const handles = offloads.map((table) => table.handle(0));
-    expect(new Set(handles).size).toBe(1);
-    const shared = OffloadTable.create(1);
     const file = bundleWorker(join(import.meta.dirname, 'traffic-worker.ts'));
     const progress = new SharedArrayBuffer(8);
-    shared.setDirect(0, 0, handles[0]!);
-    const spi = saOf(pair.a[0]!, 'out').spi;
     const reports = await Promise.all(
       [0, 1].map((worker) =>
         start(file, {
           worker,
-          // Every sender calls its lower 0, since the worker's one table names one lower.
-          send: pair.a.map((device) => ({ ...device.ticket(worker), index: 0 })),
+          send: pair.a.map((device) => device.ticket(worker)),
           receive: pair.b.map((device) => device.ticket(worker)),
-          offloads: shared.memory,
+          offloads: offloads.memory,
           count,
-          spi,
+          spis: out.map((sa) => sa.spi),
           progress,
         }),
       ),

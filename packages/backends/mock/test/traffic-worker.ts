@@ -13,7 +13,8 @@ export interface TrafficJob {
   readonly offloads: SharedArrayBuffer;
   /** Numbers that this worker sends on each link. */
   readonly count: number;
-  readonly spi: number;
+  /** Per link; the SA of link i is in slot i. */
+  readonly spis: readonly number[];
   /** Words: how many workers have sent all, how many frames have been received in all. */
   readonly progress: SharedArrayBuffer;
 }
@@ -52,7 +53,7 @@ function run(job: TrafficJob): TrafficReport {
   let opened = 0;
   let bad = 0;
 
-  const write = (row: number, seq: number): void => {
+  const write = (row: number, seq: number, link: number): void => {
     const start = row * slab.frameSize + slab.headroom - 14;
     slab.view.setUint16(start + 12, 0x0800);
     writeIpv4(slab.view, start + 14, {
@@ -65,12 +66,12 @@ function run(job: TrafficJob): TrafficReport {
       source: Uint8Array.of(192, 0, 2, 1),
       destination: Uint8Array.of(192, 0, 2, 2),
     });
-    writeEsp(slab.view, start + ESP_AT, job.spi, seq);
+    writeEsp(slab.view, start + ESP_AT, job.spis[link]!, seq);
     for (let i = 0; i < PAYLOAD; i++) slab.bytes[start + ESP_AT + 16 + i] = seq + i;
     resetRow(slab.rows, row, start, start + LENGTH, RowState.TO_SEAL);
     const r = row * Row.WORDS;
     slab.rows[r + Row.ESP] = start + ESP_AT;
-    slab.rows[r + Row.SA] = 0;
+    slab.rows[r + Row.SA] = link;
     slab.rows[r + Row.SEQ_LO] = seq;
     slab.rows[r + Row.SEQ_HI] = 0;
   };
@@ -81,7 +82,7 @@ function run(job: TrafficJob): TrafficReport {
     while (burst.length < BURST && from + burst.length < job.count && pool.free > BURST) {
       const row = pool.take();
       // Each worker has its own numbers, so nothing is sealed twice under one.
-      write(row, (from + burst.length) * 64 + job.worker * 32 + link + 1);
+      write(row, (from + burst.length) * 64 + job.worker * 32 + link + 1, link);
       burst.list[burst.length++] = row;
     }
     const taken = senders[link]!.xmit(burst);
