@@ -32,9 +32,13 @@ try {
 }
 mkdirSync(dirname(out), { recursive: true });
 const flags = ['-O2', '-shared', '-fPIC', '-std=gnu11', '-Wall', '-Wextra', '-fvisibility=hidden', `-I${headers}`];
-const result = spawnSync(compiler, [...flags, '-o', out, ...sources.filter((s) => s.endsWith('.c'))], {
-  encoding: 'utf8',
-});
+const result = spawnSync(
+  compiler,
+  [...flags, '-o', out, ...sources.filter((s) => s.endsWith('.c')), '-ldl', '-lpthread'],
+  {
+    encoding: 'utf8',
+  },
+);
 if (result.status !== 0)
   finish(false, `${compiler} failed: ${result.stderr.split('\n')[0]}`, 'apt-get install gcc libc6-dev');
 if (result.stderr) process.stdout.write(result.stderr);

@@ -1,4 +1,5 @@
 export { type Aead, AeadEngine, type AeadFactory } from './aead-engine.ts';
+export { type AeadBinding, type AeadProvider, nativeEngine } from './engines/native.ts';
 export { nobleEngine } from './engines/noble.ts';
 export { EspInbound } from './inbound.ts';
 export { EspOutbound } from './outbound.ts';

@@ -10,9 +10,13 @@
 #include <stdint.h>
 
 /* Columns of a row; as packages/wire/src/burst.ts. */
-enum { ROW_WORDS = 16, ROW_START = 0, ROW_END = 1, ROW_TCI = 11 };
+enum {
+  ROW_WORDS = 16, ROW_START = 0, ROW_END = 1, ROW_ESP = 3, ROW_KEY = 5, ROW_SEQ_LO = 6, ROW_SEQ_HI = 7, ROW_STATE = 8,
+  ROW_FATE = 9, ROW_TCI = 11
+};
+enum { STATE_TO_SEAL = 1, STATE_SEALED = 2, STATE_RECEIVED = 4, STATE_OPENED = 5, STATE_ICV_BAD = 6 };
 
-enum { MAX_SLABS = 16, MAX_LISTS = 256, MAX_PACKETS = 256, MAX_BURST = 256 };
+enum { MAX_SLABS = 1024, MAX_LISTS = 256, MAX_PACKETS = 256, MAX_BURST = 256 };
 
 struct slab {
   napi_ref bytes_ref, rows_ref;
@@ -42,6 +46,8 @@ struct state {
   struct slab slabs[MAX_SLABS];
   struct list lists[MAX_LISTS];
   struct packet packets[MAX_PACKETS];
+  struct aead_key **keys; /* by number; 0 is no key */
+  uint32_t keys_size, keys_hint;
 };
 
 struct state *state_of(napi_env env);

@@ -1,4 +1,4 @@
-#include "espalier.h"
+#include "aead.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -175,6 +175,7 @@ static void finalize(napi_env env, void *data, void *hint) {
   struct state *state = data;
   for (int i = 0; i < MAX_PACKETS; i++)
     if (state->packets[i].fd >= 0) packet_release(&state->packets[i]);
+  aead_release(state);
   free(state);
 }
 
@@ -196,7 +197,8 @@ NAPI_MODULE_INIT() {
       {"packetFd", packet_fd},           {"packetDrops", packet_drops},       {"packetReceive", packet_receive},
       {"packetSend", packet_send},       {"linkGet", link_get},               {"linkSet", link_set},
       {"wait", wait_fds},                {"eventOpen", event_open},           {"eventSignal", event_signal},
-      {"close", close_fd},
+      {"close", close_fd},               {"aeadReady", aead_ready},         {"aeadInstall", aead_install},
+      {"aeadRemove", aead_remove},       {"aeadSeal", aead_seal},           {"aeadOpen", aead_open},
   };
   for (size_t i = 0; i < sizeof exported / sizeof *exported; i++) {
     napi_value function;

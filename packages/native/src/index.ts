@@ -36,6 +36,20 @@ export interface Binding {
   eventOpen(): number;
   eventSignal(fd: number): number;
   close(fd: number): number;
+  aeadReady(provider: number): number;
+  aeadInstall(
+    material: Uint8Array,
+    provider: number,
+    kind: number,
+    flags: number,
+    ivLength: number,
+    icvLength: number,
+    saltLength: number,
+    macLength: number,
+  ): number;
+  aeadRemove(key: number): number;
+  aeadSeal(slab: number, list: Int32Array, count: number): number;
+  aeadOpen(slab: number, list: Int32Array, count: number): number;
 }
 
 /** The addon, or why there is none. */
@@ -128,6 +142,8 @@ export interface SlabShape {
 }
 
 const slabs: WeakMap<SlabShape, number> = new WeakMap();
+/** The addon holds a slab's arrays, not the slab: when that is gone, they go. */
+const gone: FinalizationRegistry<number> = new FinalizationRegistry((id) => load().binding?.unregisterSlab(id));
 
 /** Registers a slab once per thread and returns its id. Throws RangeError when the addon has no place left. */
 export function slabId(binding: Binding, slab: SlabShape): number {
@@ -136,7 +152,31 @@ export function slabId(binding: Binding, slab: SlabShape): number {
   const id = binding.registerSlab(slab.bytes, slab.rows, slab.frames, slab.frameSize, slab.headroom, slab.tailroom);
   if (id < 0) throw new RangeError('too many slabs on this thread');
   slabs.set(slab, id);
+  gone.register(slab, id);
   return id;
+}
+
+/** The addon's crypto, as `nativeEngine` of `@espalier/esp` takes it; null without the addon. */
+export interface Aead {
+  slabId(slab: SlabShape): number;
+  readonly ready: Binding['aeadReady'];
+  readonly install: Binding['aeadInstall'];
+  readonly remove: Binding['aeadRemove'];
+  readonly seal: Binding['aeadSeal'];
+  readonly open: Binding['aeadOpen'];
+}
+
+export function aead(): Aead | null {
+  const { binding } = load();
+  if (binding === null) return null;
+  return {
+    slabId: (slab) => slabId(binding, slab),
+    ready: binding.aeadReady,
+    install: binding.aeadInstall,
+    remove: binding.aeadRemove,
+    seal: binding.aeadSeal,
+    open: binding.aeadOpen,
+  };
 }
 
 /** What an interface is. */

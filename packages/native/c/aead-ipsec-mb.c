@@ -1,0 +1,136 @@
+/* libipsec-mb (Intel, BSD licence), loaded when it is on the machine. Its public calls are macros over a table of function
+ * pointers in IMB_MGR; the places below are those of intel-ipsec-mb.h from 1.1 to 1.5 (soname 1), which its own comment
+ * keeps stable: "function pointers at the end of the list". Another version is left alone, and a known answer is checked
+ * before a key is taken. */
+#include "aead.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TABLE_AT = 64, GCM_ENC = 24, GCM_DEC = 27, GCM_PRE = 48, CHACHA_INIT = 107, CHACHA_ENC, CHACHA_DEC, CHACHA_FINAL };
+/* Larger than any version's gcm_key_data (1008 bytes in 1.3) and contexts (88 and 192 bytes), which want 64-byte alignment. */
+enum { KEY_BYTES = 2048, CONTEXT_BYTES = 1024 };
+
+typedef void (*gcm_fn)(const void *, void *, uint8_t *, const uint8_t *, uint64_t, const uint8_t *, const uint8_t *, uint64_t,
+                       uint8_t *, uint64_t);
+typedef void (*pre_fn)(const void *, void *);
+typedef int (*chacha_init_fn)(const void *, void *, const void *, const void *, uint64_t);
+typedef int (*chacha_text_fn)(const void *, void *, void *, const void *, uint64_t);
+typedef int (*chacha_final_fn)(void *, void *, uint64_t);
+
+struct expanded {
+  _Alignas(64) uint8_t data[KEY_BYTES];
+  gcm_fn enc, dec;
+};
+
+static void **table;
+static int result = -ENOENT;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+/* Scratch of one call; wiped by the library itself or overwritten by the next packet. */
+static _Thread_local _Alignas(64) uint8_t context[CONTEXT_BYTES];
+
+static void expand_gcm(struct expanded *e, const uint8_t *cipher, size_t length) {
+  int which = length == 16 ? 0 : length == 24 ? 1 : 2;
+  e->enc = (gcm_fn)table[GCM_ENC + which];
+  e->dec = (gcm_fn)table[GCM_DEC + which];
+  ((pre_fn)table[GCM_PRE + which])(cipher, e->data);
+}
+
+static void chacha(int text_fn, const void *key, const uint8_t *nonce, const uint8_t *aad, size_t aad_length, uint8_t *text,
+                   size_t length, uint8_t *tag) {
+  ((chacha_init_fn)table[CHACHA_INIT])(key, context, nonce, aad, aad_length);
+  ((chacha_text_fn)table[text_fn])(key, context, text, text, length);
+  ((chacha_final_fn)table[CHACHA_FINAL])(context, tag, 16);
+}
+
+/* NIST SP 800-38D test case 2, and the block that RFC 8439 2.8.2 begins with under its key. */
+static bool known_answers(void) {
+  static const uint8_t gcm_text[16] = {0x03, 0x88, 0xda, 0xce, 0x60, 0xb6, 0xa3, 0x92,
+                                       0xf3, 0x28, 0xc2, 0xb9, 0x71, 0xb2, 0xfe, 0x78};
+  static const uint8_t gcm_tag[16] = {0xab, 0x6e, 0x47, 0xd4, 0x2c, 0xec, 0x13, 0xbd,
+                                      0xf5, 0x3a, 0x67, 0xb2, 0x12, 0x57, 0xbd, 0xdf};
+  static const uint8_t zero[32];
+  struct expanded e;
+  uint8_t text[16] = {0}, tag[16];
+  memset(&e, 0, sizeof e);
+  expand_gcm(&e, zero, 16);
+  e.enc(e.data, context, text, text, 16, zero, zero, 0, tag, 16);
+  if (memcmp(text, gcm_text, 16) != 0 || memcmp(tag, gcm_tag, 16) != 0) return false;
+
+  static const char plain[] =
+      "Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.";
+  static const uint8_t nonce[12] = {7, 0, 0, 0, 0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47};
+  static const uint8_t aad[12] = {0x50, 0x51, 0x52, 0x53, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7};
+  static const uint8_t chacha_tag[16] = {0x1a, 0xe1, 0x0b, 0x59, 0x4f, 0x09, 0xe2, 0x6a,
+                                         0x7e, 0x90, 0x2e, 0xcb, 0xd0, 0x60, 0x06, 0x91};
+  uint8_t key[32], message[sizeof plain - 1];
+  for (int i = 0; i < 32; i++) key[i] = (uint8_t)(0x80 + i);
+  memcpy(message, plain, sizeof message);
+  chacha(CHACHA_ENC, key, nonce, aad, sizeof aad, message, sizeof message, tag);
+  return memcmp(tag, chacha_tag, 16) == 0;
+}
+
+static void find(void) {
+  void *library = dlopen("libIPSec_MB.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (library == NULL) return;
+  result = -ENOSYS;
+  unsigned (*version)(void) = (unsigned (*)(void))dlsym(library, "imb_get_version");
+  void *(*allocate)(uint64_t) = (void *(*)(uint64_t))dlsym(library, "alloc_mb_mgr");
+  void (*init)(void *, int *) = (void (*)(void *, int *))dlsym(library, "init_mb_mgr_auto");
+  if (version == NULL || allocate == NULL || init == NULL) return;
+  unsigned number = version();
+  if (number < 0x10100 || number >= 0x10600) return;
+  uint8_t *manager = allocate(0);
+  if (manager == NULL) return;
+  init(manager, NULL);
+  table = (void **)(manager + TABLE_AT);
+  if (known_answers()) result = 0;
+}
+
+static int ready(void) {
+  pthread_once(&once, find);
+  return result;
+}
+
+static int install(struct aead_key *key, const uint8_t *cipher, size_t length, const uint8_t *mac, size_t mac_length) {
+  (void)mac;
+  if (mac_length != 0) return -EOPNOTSUPP;
+  if (key->kind == KIND_GCM && length != 16 && length != 24 && length != 32) return -EINVAL;
+  if (key->kind == KIND_CHACHA && length != 32) return -EINVAL;
+  if (key->kind != KIND_GCM && key->kind != KIND_CHACHA) return -EOPNOTSUPP;
+  struct expanded *e = aligned_alloc(64, sizeof *e);
+  if (e == NULL) return -ENOMEM;
+  memset(e, 0, sizeof *e);
+  if (key->kind == KIND_GCM) expand_gcm(e, cipher, length);
+  else memcpy(e->data, cipher, length);
+  key->state = e;
+  return 0;
+}
+
+static void wipe(struct aead_key *key) {
+  volatile uint8_t *bytes = key->state;
+  for (size_t i = 0; i < sizeof(struct expanded); i++) bytes[i] = 0;
+  free(key->state);
+}
+
+static bool seal(struct aead_key *key, const struct esp_packet *p) {
+  struct expanded *e = key->state;
+  if (key->kind == KIND_GCM)
+    e->enc(e->data, context, p->text, p->text, p->length, p->nonce, p->aad, p->aad_length, p->icv, key->icv);
+  else chacha(CHACHA_ENC, e->data, p->nonce, p->aad, p->aad_length, p->text, p->length, p->icv);
+  return true;
+}
+
+static bool open_(struct aead_key *key, const struct esp_packet *p) {
+  struct expanded *e = key->state;
+  uint8_t tag[16];
+  if (key->kind == KIND_GCM)
+    e->dec(e->data, context, p->text, p->text, p->length, p->nonce, p->aad, p->aad_length, tag, key->icv);
+  else chacha(CHACHA_DEC, e->data, p->nonce, p->aad, p->aad_length, p->text, p->length, tag);
+  return equal_icv(tag, p->icv, key->icv);
+}
+
+const struct aead_provider ipsec_mb_provider = {"ipsec-mb", ready, install, wipe, seal, open_, NULL};

@@ -1,0 +1,249 @@
+#include "aead.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_KEYS = 1 << 20 };
+
+static const struct aead_provider *const providers[PROVIDERS] = {
+    NULL, &ipsec_mb_provider, &openssl_provider};
+
+bool equal_icv(const uint8_t *a, const uint8_t *b, size_t length) {
+  volatile uint8_t difference = 0;
+  for (size_t i = 0; i < length; i++) difference = (uint8_t)(difference | (a[i] ^ b[i]));
+  return difference == 0;
+}
+
+static void wipe(volatile uint8_t *bytes, size_t length) {
+  while (length-- > 0) *bytes++ = 0;
+}
+
+/* aeadReady(provider) -> 0, -ENOENT or -ENOSYS */
+napi_value aead_ready(napi_env env, napi_callback_info info) {
+  int32_t n;
+  if (!read_ints(env, info, 1, &n)) return NULL;
+  if (n <= 0 || n >= PROVIDERS) return throw_type(env, "no such provider");
+  return to_js(env, providers[n]->ready());
+}
+
+static int32_t free_key(struct state *state) {
+  for (uint32_t i = state->keys_hint == 0 ? 1 : state->keys_hint; i < state->keys_size; i++)
+    if (state->keys[i] == NULL) return (int32_t)i;
+  uint32_t size = state->keys_size == 0 ? 64 : state->keys_size * 2;
+  if (size > MOST_KEYS) return -ENOSPC;
+  struct aead_key **keys = realloc(state->keys, size * sizeof *keys);
+  if (keys == NULL) return -ENOMEM;
+  memset(keys + state->keys_size, 0, (size - state->keys_size) * sizeof *keys);
+  uint32_t first = state->keys_size == 0 ? 1 : state->keys_size;
+  state->keys = keys;
+  state->keys_size = size;
+  return (int32_t)first;
+}
+
+/* aeadInstall(material: Uint8Array, provider, kind, flags, ivLength, icvLength, saltLength, macLength) -> key number above
+ * 0, or -errno. Material: cipher key, HMAC key, salt. */
+napi_value aead_install(napi_env env, napi_callback_info info) {
+  napi_value args[8];
+  size_t argc = 8, length = 0;
+  int32_t n[7];
+  bool is = false;
+  napi_typedarray_type type;
+  void *data = NULL;
+  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 8)
+    return throw_type(env, "too few arguments");
+  if (napi_is_typedarray(env, args[0], &is) != napi_ok || !is ||
+      napi_get_typedarray_info(env, args[0], &type, &length, &data, NULL, NULL) != napi_ok || type != napi_uint8_array)
+    return throw_type(env, "expected a Uint8Array");
+  for (int i = 0; i < 7; i++)
+    if (napi_get_value_int32(env, args[1 + i], &n[i]) != napi_ok || n[i] < 0)
+      return throw_type(env, "expected a non-negative integer");
+  if (n[0] == 0 || n[0] >= PROVIDERS) return throw_type(env, "no such provider");
+  if (n[3] > 16 || n[4] < 4 || n[4] > MAX_ICV || n[5] > 4 || n[6] > 64 || length <= (size_t)n[5] + (size_t)n[6])
+    return throw_type(env, "lengths out of range");
+  const struct aead_provider *provider = providers[n[0]];
+  int error = provider->ready();
+  if (error != 0) return to_js(env, error);
+  struct state *state = state_of(env);
+  int32_t number = free_key(state);
+  if (number < 0) return to_js(env, number);
+  struct aead_key *key = calloc(1, sizeof *key);
+  if (key == NULL) return to_js(env, -ENOMEM);
+  size_t mac = (size_t)n[6], cipher = length - mac - (size_t)n[5];
+  const uint8_t *bytes = data;
+  key->provider = provider;
+  key->kind = (uint8_t)n[1];
+  key->flags = (uint8_t)n[2];
+  key->iv = (uint8_t)n[3];
+  key->icv = (uint8_t)n[4];
+  key->salt_length = (uint8_t)n[5];
+  key->hash = (uint8_t)mac;
+  memcpy(key->salt, bytes + cipher + mac, (size_t)n[5]);
+  error = provider->install(key, bytes, cipher, bytes + cipher, mac);
+  if (error != 0) {
+    wipe((uint8_t *)key, sizeof *key);
+    free(key);
+    return to_js(env, error);
+  }
+  state->keys[number] = key;
+  state->keys_hint = (uint32_t)number + 1;
+  return to_js(env, number);
+}
+
+static void forget(struct state *state, uint32_t number) {
+  struct aead_key *key = state->keys[number];
+  key->provider->wipe(key);
+  wipe((uint8_t *)key, sizeof *key);
+  free(key);
+  state->keys[number] = NULL;
+  if (number < state->keys_hint) state->keys_hint = number;
+}
+
+/* aeadRemove(key) */
+napi_value aead_remove(napi_env env, napi_callback_info info) {
+  int32_t n;
+  if (!read_ints(env, info, 1, &n)) return NULL;
+  struct state *state = state_of(env);
+  if (n <= 0 || (uint32_t)n >= state->keys_size || state->keys[n] == NULL) return throw_type(env, "no such key");
+  forget(state, (uint32_t)n);
+  return to_js(env, 0);
+}
+
+void aead_release(struct state *state) {
+  for (uint32_t i = 1; i < state->keys_size; i++)
+    if (state->keys[i] != NULL) forget(state, i);
+  free(state->keys);
+}
+
+static inline void put32(uint8_t *to, uint32_t word) {
+  word = __builtin_bswap32(word);
+  memcpy(to, &word, 4);
+}
+
+/* A burst whose list comes as an argument: aead calls take (slab, list: Int32Array, count). */
+static bool read_rows(napi_env env, napi_callback_info info, struct burst *out) {
+  napi_value args[3];
+  size_t argc = 3, length = 0;
+  int32_t slab, count;
+  napi_typedarray_type type;
+  void *data = NULL;
+  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 3 ||
+      napi_get_value_int32(env, args[0], &slab) != napi_ok || napi_get_value_int32(env, args[2], &count) != napi_ok ||
+      napi_get_typedarray_info(env, args[1], &type, &length, &data, NULL, NULL) != napi_ok || type != napi_int32_array) {
+    throw_type(env, "expected a slab, an Int32Array and a count");
+    return false;
+  }
+  struct state *state = state_of(env);
+  if (slab < 0 || (uint32_t)slab >= MAX_SLABS || state->slabs[slab].bytes == NULL) {
+    throw_type(env, "no such slab");
+    return false;
+  }
+  if (count < 0 || (size_t)count > length) {
+    throw_type(env, "rows outside the list");
+    return false;
+  }
+  out->slab = &state->slabs[slab];
+  out->rows = data;
+  out->count = count;
+  return true;
+}
+
+/* The row's words and key when it is to be worked on in `state`, else NULL. */
+static inline int32_t *row_in(struct state *env, const struct burst *burst, int32_t i, int32_t state, struct aead_key **key) {
+  uint32_t row = (uint32_t)burst->rows[i];
+  if (row >= burst->slab->frames) return NULL;
+  int32_t *words = burst->slab->rows + (size_t)row * ROW_WORDS;
+  if (words[ROW_STATE] != state || words[ROW_FATE] != 0) return NULL;
+  uint32_t number = (uint32_t)words[ROW_KEY];
+  if (number == 0 || number >= env->keys_size || env->keys[number] == NULL) return NULL;
+  *key = env->keys[number];
+  return words;
+}
+
+/* Lays the packet out; false when the row does not describe one inside the slab. */
+static inline bool lay_out(const struct burst *burst, const int32_t *words, const struct aead_key *key, struct esp_packet *p) {
+  int64_t esp = words[ROW_ESP], end = words[ROW_END];
+  int64_t length = end - esp - ESP_HEADER - key->iv - key->icv;
+  if (esp < 0 || length < 0 || (uint64_t)end > burst->slab->length) return false;
+  p->esp = burst->slab->bytes + esp;
+  p->text = p->esp + ESP_HEADER + key->iv;
+  p->length = (size_t)length;
+  p->icv = p->text + length;
+  p->seq_hi = (key->flags & FLAG_ESN) ? (uint32_t)words[ROW_SEQ_HI] : 0;
+  return true;
+}
+
+/* Nonce and associated data (RFC 4106 4 and 5, RFC 7634 2, RFC 8750 2). */
+static inline void prepare(const struct aead_key *key, const int32_t *words, struct esp_packet *p) {
+  memcpy(p->nonce, key->salt, 4);
+  if (key->flags & FLAG_IMPLICIT_IV) {
+    put32(p->nonce + key->salt_length, p->seq_hi);
+    put32(p->nonce + key->salt_length + 4, (uint32_t)words[ROW_SEQ_LO]);
+  } else {
+    memcpy(p->nonce + key->salt_length, p->esp + ESP_HEADER, 8);
+  }
+  memcpy(p->aad, p->esp, 4);
+  if (key->flags & FLAG_ESN) {
+    put32(p->aad + 4, p->seq_hi);
+    memcpy(p->aad + 8, p->esp + 4, 4);
+    p->aad_length = 12;
+  } else {
+    memcpy(p->aad + 4, p->esp + 4, 4);
+    p->aad_length = 8;
+  }
+}
+
+/* aeadSeal(slab, list, count) -> rows sealed. A row that describes nothing inside the slab is left as it is. */
+napi_value aead_seal(napi_env env, napi_callback_info info) {
+  struct burst burst;
+  if (!read_rows(env, info, &burst)) return NULL;
+  struct state *state = state_of(env);
+  int32_t sealed = 0;
+  for (int32_t i = 0; i < burst.count; i++) {
+    struct aead_key *key;
+    struct esp_packet packet;
+    int32_t *words = row_in(state, &burst, i, STATE_TO_SEAL, &key);
+    if (words == NULL || !lay_out(&burst, words, key, &packet)) continue;
+    if (key->kind == KIND_CBC_HMAC) {
+      if (key->provider->random == NULL || !key->provider->random(packet.esp + ESP_HEADER, key->iv)) continue;
+    } else {
+      /* The IV is the number, on every engine and lower alike. */
+      if (key->iv == 8) {
+        put32(packet.esp + ESP_HEADER, packet.seq_hi);
+        put32(packet.esp + ESP_HEADER + 4, (uint32_t)words[ROW_SEQ_LO]);
+      }
+      prepare(key, words, &packet);
+    }
+    if (!key->provider->seal(key, &packet)) continue;
+    words[ROW_STATE] = STATE_SEALED;
+    sealed++;
+  }
+  return to_js(env, sealed);
+}
+
+/* aeadOpen(slab, list, count) -> rows opened; the others with a key are ICV_BAD and their text is zeroed. */
+napi_value aead_open(napi_env env, napi_callback_info info) {
+  struct burst burst;
+  if (!read_rows(env, info, &burst)) return NULL;
+  struct state *state = state_of(env);
+  int32_t opened = 0;
+  for (int32_t i = 0; i < burst.count; i++) {
+    struct aead_key *key;
+    struct esp_packet packet;
+    int32_t *words = row_in(state, &burst, i, STATE_RECEIVED, &key);
+    if (words == NULL) continue;
+    if (!lay_out(&burst, words, key, &packet)) {
+      words[ROW_STATE] = STATE_ICV_BAD;
+      continue;
+    }
+    if (key->kind != KIND_CBC_HMAC) prepare(key, words, &packet);
+    if (key->provider->open(key, &packet)) {
+      words[ROW_STATE] = STATE_OPENED;
+      opened++;
+    } else {
+      memset(packet.text, 0, packet.length);
+      words[ROW_STATE] = STATE_ICV_BAD;
+    }
+  }
+  return to_js(env, opened);
+}

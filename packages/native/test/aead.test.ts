@@ -1,0 +1,197 @@
+import { type AeadProvider, nativeEngine, nobleEngine } from '@espalier/esp';
+import { nodeEngine } from '@espalier/esp/node';
+import { type Burst, createBurst, createSlab, Row, RowState, resetRow } from '@espalier/wire';
+import { ALGORITHMS, type AlgorithmName, type CryptoEngine, SaKey } from '@espalier/xfrm';
+import { describe, expect, it } from 'vitest';
+import { aead, load } from '../src/index.ts';
+
+const addon = aead();
+const found = load();
+const why = found.binding === null ? `no addon: ${found.reason}` : '';
+const OVERHEAD = 8 + 8 + 16;
+const algorithms: AlgorithmName[] = ['aes128gcm16', 'aes192gcm16', 'aes256gcm16', 'chacha20poly1305'];
+
+/** xorshift32, so that a failure can be run again. */
+function random(seed: number): (below: number) => number {
+  let x = seed;
+  return (below) => {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    return (x >>> 0) % below;
+  };
+}
+
+function rig(frames = 32): { burst: Burst; bytes: Uint8Array; rows: Int32Array } {
+  const slab = createSlab({ frames });
+  const burst = createBurst(slab, frames);
+  burst.length = frames;
+  for (let i = 0; i < frames; i++) burst.list[i] = i;
+  return { burst, bytes: slab.bytes, rows: slab.rows };
+}
+
+/** Row `i` as an ESP packet with `text` bytes of payload. */
+function place(rows: Int32Array, i: number, text: number, state: RowState, key: number): void {
+  const start = i * 2048 + 256;
+  resetRow(rows, i, start, start + OVERHEAD + text, state);
+  const r = i * Row.WORDS;
+  rows[r + Row.ESP] = start;
+  rows[r + Row.KEY] = key;
+  rows[r + Row.SEQ_LO] = 0xfffffff0 + i;
+  rows[r + Row.SEQ_HI] = i;
+}
+
+function keyOf(algorithm: AlgorithmName): SaKey {
+  return SaKey.import(
+    algorithm,
+    Uint8Array.from({ length: ALGORITHMS[algorithm].keyLength }, (_, i) => 17 * i + 3),
+  );
+}
+
+describe.each(['ipsec-mb', 'openssl'] as AeadProvider[])('provider %s', (provider) => {
+  const engine = addon === null ? null : nativeEngine(addon, provider);
+  const reason =
+    why || `${provider} is not on this machine${provider === 'ipsec-mb' ? ': apt-get install libipsec-mb1' : ''}`;
+  const here = it.skipIf(engine === null);
+  const skipped = engine === null ? ` (skipped: ${reason})` : '';
+
+  here(`seals and opens as noble and node do, all lengths, ESN and not${skipped}`, () => {
+    const others: CryptoEngine[] = [nobleEngine(), nodeEngine()];
+    const next = random(7);
+    for (const algorithm of algorithms)
+      for (const esn of [false, true])
+        for (let base = 0; base <= 320; base += 32) {
+          const texts = Array.from({ length: 32 }, (_, i) => (base === 320 ? next(1700) : base + i));
+          const plain = Uint8Array.from({ length: 32 * 2048 }, () => next(256));
+          const sealed = [engine!, ...others].map((e) => {
+            const { burst, bytes, rows } = rig();
+            bytes.set(plain);
+            const key = e.install(algorithm, keyOf(algorithm), { esn });
+            texts.forEach((t, i) => {
+              place(rows, i, t, RowState.TO_SEAL, key);
+            });
+            e.seal(burst);
+            for (let i = 0; i < 32; i++) expect(rows[i * Row.WORDS + Row.STATE]).toBe(RowState.SEALED);
+            e.remove(key);
+            return bytes;
+          });
+          expect(Buffer.compare(sealed[0]!, sealed[1]!)).toBe(0);
+          expect(Buffer.compare(sealed[0]!, sealed[2]!)).toBe(0);
+
+          const { burst, bytes, rows } = rig();
+          bytes.set(sealed[1]!);
+          const key = engine!.install(algorithm, keyOf(algorithm), { esn });
+          texts.forEach((t, i) => {
+            place(rows, i, t, RowState.RECEIVED, key);
+          });
+          engine!.open(burst);
+          texts.forEach((t, i) => {
+            expect(rows[i * Row.WORDS + Row.STATE]).toBe(RowState.OPENED);
+            const at = i * 2048 + 256 + 16;
+            expect(Buffer.compare(bytes.subarray(at, at + t), plain.subarray(at, at + t))).toBe(0);
+          });
+          engine!.remove(key);
+        }
+  });
+
+  here(`refuses a change of any byte and zeroes the payload${skipped}`, () => {
+    for (const algorithm of algorithms) {
+      const text = 40;
+      const { burst, bytes, rows } = rig(1);
+      const key = engine!.install(algorithm, keyOf(algorithm), { esn: true });
+      place(rows, 0, text, RowState.TO_SEAL, key);
+      engine!.seal(burst);
+      const good = bytes.slice();
+      for (let at = 256; at < 256 + OVERHEAD + text; at++) {
+        bytes.set(good);
+        bytes[at] = bytes[at]! ^ (1 << (at & 7));
+        rows[Row.STATE] = RowState.RECEIVED;
+        engine!.open(burst);
+        expect(rows[Row.STATE]).toBe(RowState.ICV_BAD);
+        expect(bytes.subarray(256 + 16, 256 + 16 + text).every((b) => b === 0)).toBe(true);
+      }
+      engine!.remove(key);
+    }
+  });
+
+  here(`leaves alone what is not its to seal or open${skipped}`, () => {
+    const { burst, bytes, rows } = rig(6);
+    const key = engine!.install('aes128gcm16', keyOf('aes128gcm16'), { esn: false });
+    place(rows, 0, 64, RowState.SEALED, key);
+    place(rows, 1, 64, RowState.TO_SEAL, 0);
+    place(rows, 2, 64, RowState.TO_SEAL, key);
+    rows[2 * Row.WORDS + Row.FATE] = 5;
+    place(rows, 3, 64, RowState.TO_SEAL, 0x7fffffff);
+    place(rows, 4, 64, RowState.TO_SEAL, key);
+    rows[4 * Row.WORDS + Row.END] = 0x7fffffff;
+    place(rows, 5, 64, RowState.TO_SEAL, key);
+    rows[5 * Row.WORDS + Row.ESP] = -4;
+    const before = bytes.slice();
+    const states = [0, 1, 2, 3, 4, 5].map((i) => rows[i * Row.WORDS + Row.STATE]);
+    engine!.seal(burst);
+    engine!.open(burst);
+    expect(Buffer.compare(before, bytes)).toBe(0);
+    expect([0, 1, 2, 3, 4, 5].map((i) => rows[i * Row.WORDS + Row.STATE])).toEqual(states);
+    engine!.remove(key);
+  });
+
+  here(`gives a removed key's number out again, and none that lives${skipped}`, () => {
+    const keys = Array.from({ length: 200 }, () =>
+      engine!.install('chacha20poly1305', keyOf('chacha20poly1305'), { esn: true }),
+    );
+    expect(new Set(keys).size).toBe(200);
+    engine!.remove(keys[50]!);
+    expect(engine!.install('aes256gcm16', keyOf('aes256gcm16'), { esn: false })).toBe(keys[50]);
+    for (const key of keys) engine!.remove(key);
+  });
+});
+
+describe('the entry points', () => {
+  it.skipIf(addon === null)('answer nonsense with a TypeError', () => {
+    const list = new Int32Array(4);
+    const calls: (() => unknown)[] = [
+      () => addon!.ready(0),
+      () => addon!.ready(99),
+      () => addon!.install(null as never, 1, 1, 0, 8, 16, 4, 0),
+      () => addon!.install(new Float64Array(20) as never, 1, 1, 0, 8, 16, 4, 0),
+      () => addon!.install(new Uint8Array(20), 7, 1, 0, 8, 16, 4, 0),
+      () => addon!.install(new Uint8Array(20), 2, 1, 0, 99, 16, 4, 0),
+      () => addon!.install(new Uint8Array(2), 2, 1, 0, 8, 16, 4, 0),
+      () => addon!.install(new Uint8Array(20), 2, 1, 0, 8, 3, 4, 0),
+      () => addon!.remove(0),
+      () => addon!.remove(-1),
+      () => addon!.remove(1 << 30),
+      () => addon!.seal(-1, list, 1),
+      () => addon!.seal(1023, list, 1),
+      () => addon!.open(0, new Uint8Array(4) as never, 1),
+      () => addon!.open(0, list, 5),
+      () => addon!.open(0, list, -1),
+      () => (addon!.seal as unknown as () => void)(),
+    ];
+    const { burst } = rig(4);
+    addon!.slabId(burst.slab);
+    for (const call of calls) expect(call).toThrow(TypeError);
+  });
+
+  it.skipIf(addon === null)('take rows of any content without a crash', () => {
+    const next = random(99);
+    const { burst, rows } = rig(64);
+    const id = addon!.slabId(burst.slab);
+    const key = addon!.install(new Uint8Array(20), 2, 1, 1, 8, 16, 4, 0);
+    expect(key).toBeGreaterThan(0);
+    for (let round = 0; round < 20_000; round++) {
+      for (let i = 0; i < 64; i++) {
+        const r = i * Row.WORDS;
+        burst.list[i] = next(8) === 0 ? next(2 ** 32) | 0 : next(64);
+        rows[r + Row.ESP] = next(3) === 0 ? next(2 ** 32) | 0 : next(64 * 2048);
+        rows[r + Row.END] = next(3) === 0 ? next(2 ** 32) | 0 : rows[r + Row.ESP]! + next(2100);
+        rows[r + Row.KEY] = next(4) === 0 ? next(2 ** 32) | 0 : key;
+        rows[r + Row.STATE] = next(2) === 0 ? RowState.TO_SEAL : RowState.RECEIVED;
+        rows[r + Row.FATE] = 0;
+      }
+      addon!.seal(id, burst.list, 64);
+      addon!.open(id, burst.list, 64);
+    }
+    addon!.remove(key);
+  });
+});
