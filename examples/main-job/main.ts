@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import type { GatewayStats } from 'espalier';
+import type { EngineName, GatewayStats } from 'espalier';
 import type { Command } from './gateway.ts';
 import { Namespaces, obstacle } from './namespaces.ts';
 import { inner, LINKS, makePlans, PAIRS } from './plans.ts';
@@ -15,7 +15,7 @@ const HERE = dirname(fileURLToPath(import.meta.url));
 const SOURCES = join(HERE, '..', '..', 'examples', 'main-job');
 const { values: options } = parseArgs({
   options: {
-    engine: { type: 'string', default: 'node' },
+    engine: { type: 'string', default: 'auto' },
     bytes: { type: 'string', default: String(200_000_000) },
     json: { type: 'string' },
   },
@@ -99,7 +99,7 @@ async function main(): Promise<number> {
   process.once('SIGTERM', stop);
   try {
     spaces.link(LINKS);
-    const plans = makePlans(options.engine === 'noble' ? 'noble' : 'node');
+    const plans = makePlans(options.engine as EngineName);
     for (const side of [0, 1] as const) {
       const child = spaces.spawn(side, [process.execPath, join(HERE, 'gateway.mjs')], {
         stdio: ['ignore', 'inherit', 'inherit', 'ipc'],

@@ -1,9 +1,9 @@
 /** One worker's share of the traffic: a synchronous loop over its ports. */
 import { BondPort } from '@espalier/bond';
-import { EspPath, nobleEngine, SaStat } from '@espalier/esp';
-import { nodeEngine } from '@espalier/esp/node';
+import { EspPath, SaStat } from '@espalier/esp';
 import { type Burst, createBurst, createPool, createSlab, type FramePool } from '@espalier/wire';
 import { DROP_CODES, type HandleSource, LowerHandles, OffloadTable, type Port, settle } from '@espalier/xfrm';
+import { openEngine } from './engine.ts';
 import type { Order, WorkerStart } from './messages.ts';
 import { openPort } from './open-port.ts';
 
@@ -29,7 +29,7 @@ export class Datapath {
     this.#pool = createPool(slab, 0, start.frames, worker);
     this.#burst = createBurst(slab, BATCH);
     this.#drops = new Float64Array(start.stats, 0, DROP_CODES);
-    const engine = start.engine === 'noble' ? nobleEngine() : nodeEngine();
+    const engine = openEngine(start.engine);
     const offloads = OffloadTable.attach(start.offloads);
     this.#path = new EspPath({
       slab,

@@ -2,7 +2,7 @@
 import type { BondTicket } from '@espalier/bond';
 import type { InboundTicket, OutboundTicket } from '@espalier/esp';
 import type { LinkType, PolicyTicket, PortTicket } from '@espalier/xfrm';
-import type { EngineName } from './plan.ts';
+import type { EngineName } from './engine.ts';
 
 export interface WorkerStart {
   readonly worker: number;

@@ -1,7 +1,6 @@
 import type { BondMode, XmitHashPolicy } from '@espalier/bond';
 import type { AlgorithmName, PolicyTicket } from '@espalier/xfrm';
-
-export type EngineName = 'node' | 'noble';
+import type { EngineName } from './engine.ts';
 
 export interface SaPlan {
   readonly name: string;

@@ -1,0 +1,33 @@
+/** Which engine seals and opens: chosen once per worker, overridable, said aloud. */
+import { nativeEngine, nobleEngine } from '@espalier/esp';
+import { nodeEngine } from '@espalier/esp/node';
+import { aead, load } from '@espalier/native';
+import { type CryptoEngine, XfrmError } from '@espalier/xfrm';
+
+/**
+ * `auto` takes the first of native (ipsec-mb), native (openssl), node. Measured in one run, AES-128-GCM, 1400 bytes, ns per
+ * packet sealed: 95, 419, 3036 (noble about 20 000), and in this order at 64 bytes and for ChaCha20-Poly1305 too.
+ */
+export type EngineName = 'auto' | 'ipsec-mb' | 'openssl' | 'node' | 'noble';
+export const ENGINE_NAMES: readonly EngineName[] = ['auto', 'ipsec-mb', 'openssl', 'node', 'noble'];
+
+/** Throws XfrmError UNSUPPORTED when an engine is asked for by name and is not on this machine. */
+export function openEngine(name: EngineName): CryptoEngine {
+  if (name === 'noble') return nobleEngine();
+  if (name === 'node') return nodeEngine();
+  const addon = aead();
+  const providers = name === 'auto' ? (['ipsec-mb', 'openssl'] as const) : [name];
+  for (const provider of providers) {
+    const engine = addon === null ? null : nativeEngine(addon, provider);
+    if (engine !== null) return engine;
+  }
+  if (name === 'auto') return nodeEngine();
+  const found = load();
+  const why =
+    found.binding === null
+      ? `no native addon: ${found.reason}; ${found.mend}`
+      : name === 'ipsec-mb'
+        ? 'libipsec-mb 1.1 to 1.5 is not installed; Debian: apt-get install libipsec-mb1'
+        : 'this node binary does not export its OpenSSL';
+  throw new XfrmError({ code: 'UNSUPPORTED', device: 'the gateway', what: `engine ${name} (${why})` });
+}
