@@ -1,0 +1,127 @@
+import { EspPath, type InboundTicket, nobleEngine, type OutboundTicket } from '@espalier/esp';
+import { nodeEngine } from '@espalier/esp/node';
+import { ReplayWindow, SequenceAllocator } from '@espalier/replay';
+import {
+  type Burst,
+  createBurst,
+  createPool,
+  createSlab,
+  type FramePool,
+  type FrameSlab,
+  Row,
+  type RowState,
+  resetRow,
+} from '@espalier/wire';
+import { ALGORITHMS, type AlgorithmName, type CryptoEngine, type PolicyTicket, SaKey } from '@espalier/xfrm';
+import { nullEngine } from './null-engine.ts';
+import { V4 } from './packets.ts';
+
+/** What a worker has: a slab, its pool, one burst. */
+export class Desk {
+  readonly slab: FrameSlab;
+  readonly pool: FramePool;
+  readonly burst: Burst;
+
+  constructor(frames: number, capacity = frames) {
+    this.slab = createSlab({ frames });
+    this.pool = createPool(this.slab);
+    this.burst = createBurst(this.slab, capacity);
+  }
+
+  /** Appends a packet to the burst. */
+  put(packet: Uint8Array, state: RowState): void {
+    const row = this.pool.take();
+    if (row < 0) throw new RangeError('no frame left');
+    const start = row * this.slab.frameSize + this.slab.headroom;
+    this.slab.bytes.set(packet, start);
+    resetRow(this.slab.rows, row, start, start + packet.length, state);
+    this.burst.list[this.burst.length++] = row;
+  }
+
+  /** Copies of the packets in the burst; throws when one of them was dropped. */
+  packets(): Uint8Array[] {
+    const { rows, list } = this.burst;
+    return Array.from({ length: this.burst.length }, (_, i) => {
+      const r = list[i]! * Row.WORDS;
+      if (rows[r + Row.FATE] !== 0) throw new Error(`packet ${i} was dropped: DropReason ${rows[r + Row.FATE]}`);
+      return this.slab.bytes.slice(rows[r + Row.START], rows[r + Row.END]);
+    });
+  }
+
+  clear(): void {
+    for (let i = 0; i < this.burst.length; i++) this.pool.give(this.burst.list[i]!);
+    this.burst.length = 0;
+  }
+}
+
+export type EngineName = 'noble' | 'node' | 'none';
+
+/** `none` leaves bytes as they are: what a packet costs besides its cipher. */
+export function engineOf(name: EngineName): CryptoEngine {
+  return name === 'noble' ? nobleEngine() : name === 'node' ? nodeEngine() : nullEngine();
+}
+
+/** Key material of every SA here: 3, 6, 9, ... */
+export function material(algorithm: AlgorithmName): Uint8Array {
+  return Uint8Array.from({ length: ALGORITHMS[algorithm].keyLength }, (_, i) => i * 3 + 3);
+}
+
+export interface SaPair {
+  readonly out: OutboundTicket;
+  readonly in: InboundTicket;
+  readonly window: ReplayWindow;
+  readonly allocator: SequenceAllocator;
+}
+
+/** Both ends of one SA: tunnel mode over IPv4 and Ethernet, ESN, window 1024. */
+export function saPair(
+  algorithm: AlgorithmName,
+  more: { slot?: number; spi?: number; offload?: boolean } = {},
+): SaPair {
+  const { slot = 0, spi = 0x1000, offload = false } = more;
+  const window = ReplayWindow.create({ size: 1024, esn: true });
+  const allocator = SequenceAllocator.create({ esn: true });
+  const common = {
+    slot,
+    spi,
+    ...V4,
+    mode: 'tunnel' as const,
+    algorithm,
+    icvLength: ALGORITHMS[algorithm].icvLength,
+    esn: true,
+    key: SaKey.import(algorithm, material(algorithm)).share(),
+    encap: null,
+  };
+  const link = Uint8Array.of(2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0, 0);
+  return {
+    out: {
+      ...common,
+      allocator: { memory: allocator.memory, offset: allocator.offset },
+      offload,
+      noHandle: 'drop',
+      link,
+      mtu: 1500,
+    },
+    in: { ...common, window: { memory: window.memory, offset: window.offset } },
+    window,
+    allocator,
+  };
+}
+
+/** Everything of either family goes to one SA. */
+export function protectAll(slot: number): PolicyTicket[] {
+  return [4, 16].map((length) => ({
+    source: new Uint8Array(length),
+    sourceBits: 0,
+    destination: new Uint8Array(length),
+    destinationBits: 0,
+    protocol: null,
+    action: 'protect',
+    slot,
+  }));
+}
+
+export function pathOf(desk: Desk, engine: CryptoEngine, maxSas = 4): EspPath {
+  const capacity = desk.burst.list.length;
+  return new EspPath({ slab: desk.slab, engine, maxSas, linkType: 'ethernet', offloads: null, capacity });
+}

@@ -1,0 +1,74 @@
+/** `pnpm bench`: proves and measures every scenario, prints a table, keeps the raw rounds. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { loadavg } from 'node:os';
+import { join } from 'node:path';
+import { bundle, scenarioNames } from './frame/bundle.ts';
+import { environment } from './frame/environment.ts';
+import { readOptions, UsageError } from './frame/options.ts';
+import { progress } from './frame/progress.ts';
+import { ask, measure, type Outcome } from './frame/rounds.ts';
+import { headline, report } from './frame/table.ts';
+
+async function main(): Promise<number> {
+  const root = process.cwd();
+  const options = readOptions(process.argv.slice(2));
+  const names = scenarioNames(root);
+  if (options.list) {
+    process.stdout.write(`${names.join('\n')}\n`);
+    return 0;
+  }
+  const env = environment();
+  process.stdout.write(`${headline(env)}\n\n`);
+  const programs = await bundle(root, root, names, join(root, 'build', 'bench', 'here'));
+
+  if (options.smoke) {
+    let failed = 0;
+    for (const program of programs) {
+      const began = performance.now();
+      try {
+        const { tried } = await ask<{ tried: number }>(program, { do: 'try' });
+        const seconds = ((performance.now() - began) / 1000).toFixed(1);
+        process.stdout.write(`${program.name}: contenders agree, ${tried} variants run, ${seconds} s\n`);
+      } catch (error) {
+        failed++;
+        process.stdout.write(`${program.name}: FAILED\n${(error as Error).message}\n`);
+      }
+    }
+    process.stdout.write(`${programs.length - failed} passed, ${failed} failed, 0 skipped\n`);
+    return failed === 0 ? 0 : 1;
+  }
+
+  const outcomes: Outcome[] = [];
+  for (const program of programs) {
+    const [outcome] = await measure([program], { ...options, progress });
+    progress('');
+    if (outcome!.figures.length === 0) continue;
+    outcomes.push(outcome!);
+    process.stdout.write(`${report(outcome!)}\n`);
+  }
+  if (outcomes.length === 0) throw new UsageError(`nothing matches ${options.filters.join(' or ')}`);
+  const { rounds, milliseconds, filters } = options;
+  const out = options.out ?? join('bench', 'results', `${env.date.slice(0, 19).replaceAll(':', '')}.json`);
+  mkdirSync(join(root, 'bench', 'results'), { recursive: true });
+  const kept = {
+    environment: { ...env, loadAfter: loadavg() },
+    options: { rounds, milliseconds, filters },
+    unit: 'ns per packet',
+    outcomes: outcomes.map(({ figures, ...outcome }) => ({
+      ...outcome,
+      figures: figures.filter((f) => f.rounds.length > 0),
+    })),
+  };
+  writeFileSync(out, `${JSON.stringify(kept, null, 1)}\n`);
+  process.stdout.write(`raw rounds: ${out}\n`);
+  return 0;
+}
+
+main().then(
+  (code) => process.exit(code),
+  (error: Error) => {
+    progress('');
+    process.stderr.write(`${error instanceof UsageError ? error.message : error.stack}\n`);
+    process.exit(error instanceof UsageError ? 2 : 1);
+  },
+);

@@ -1,0 +1,106 @@
+import { RowState, resetRow } from '@espalier/wire';
+import type { AlgorithmName } from '@espalier/xfrm';
+import { bareNoble, bareNode } from '../frame/bare.ts';
+import { Desk, type EngineName, engineOf, material, pathOf, protectAll, saPair } from '../frame/desk.ts';
+import { ipv4 } from '../frame/packets.ts';
+import { product, type Scenario, type Trial, type Variant } from '../frame/scenario.ts';
+
+const BURST = 32;
+/** Frames sealed beforehand; longer than the window, so that going round again needs a new window only. */
+const FRAMES = 4096;
+const ALGORITHMS: AlgorithmName[] = ['aes128gcm16', 'chacha20poly1305'];
+
+/** Frames 1 .. `count` of one SA. */
+function seal(algorithm: AlgorithmName, size: number, engine: EngineName, count: number): Uint8Array[] {
+  const desk = new Desk(BURST);
+  const path = pathOf(desk, engineOf(engine));
+  path.addOutbound(saPair(algorithm).out);
+  path.setPolicies(protectAll(0));
+  const frames: Uint8Array[] = [];
+  while (frames.length < count) {
+    desk.clear();
+    for (let i = 0; i < BURST; i++) desk.put(ipv4(size), RowState.UNSET);
+    path.outbound(desk.burst);
+    frames.push(...desk.packets());
+  }
+  return frames;
+}
+
+function whole({ algorithm, by, size }: Variant): Trial {
+  const frames = seal(algorithm as AlgorithmName, size as number, by === 'none' ? 'none' : 'node', FRAMES);
+  const desk = new Desk(BURST);
+  const path = pathOf(desk, engineOf(by as EngineName));
+  const { burst, slab } = desk;
+  for (let i = 0; i < BURST; i++) desk.put(frames[i]!, RowState.RECEIVED);
+  let at = FRAMES;
+  let added = false;
+  return {
+    packets: BURST,
+    prepare: () => {
+      if (at === FRAMES) {
+        if (added) path.remove(0);
+        path.addInbound(saPair(algorithm as AlgorithmName).in);
+        added = true;
+        at = 0;
+      }
+      for (let i = 0; i < BURST; i++) {
+        const row = burst.list[i]!;
+        const start = row * slab.frameSize + slab.headroom;
+        const frame = frames[at++]!;
+        slab.bytes.set(frame, start);
+        resetRow(slab.rows, row, start, start + frame.length, RowState.RECEIVED);
+      }
+    },
+    step: () => path.inbound(burst),
+    close: () => {
+      desk.packets();
+    },
+  };
+}
+
+function cipherAlone({ algorithm, by, size }: Variant): Trial {
+  const key = material(algorithm as AlgorithmName).slice(0, -4);
+  const bare = (by === 'bare noble' ? bareNoble : bareNode)(algorithm as AlgorithmName, key);
+  const nonce = new Uint8Array(12);
+  const aad = new Uint8Array(12);
+  const sealed = bare.seal(nonce, aad, new Uint8Array((size as number) + 4 - ((size as number) & 3)));
+  let length = 0;
+  return {
+    packets: BURST,
+    step: () => {
+      for (let i = 0; i < BURST; i++) length += bare.open(nonce, aad, sealed).length;
+    },
+    close: () => {
+      if (length === 0) throw new Error('nothing opened');
+    },
+  };
+}
+
+export default {
+  name: 'decap',
+  about:
+    'received frame to inner packet through EspPath, shared window included, 32 at a time, against the bare cipher call',
+  variants: product({
+    algorithm: ALGORITHMS,
+    by: ['none', 'bare noble', 'noble', 'bare node', 'node'],
+    size: [64, 576, 1400],
+  }),
+  anchor: (v) => (v.by === 'noble' || v.by === 'node' ? { ...v, by: `bare ${v.by}` } : null),
+  prove() {
+    for (const algorithm of ALGORITHMS)
+      for (const size of [64, 576, 1400]) {
+        const frames = seal(algorithm, size, 'node', BURST);
+        for (const engine of ['noble', 'node'] as const) {
+          const desk = new Desk(BURST);
+          const path = pathOf(desk, engineOf(engine));
+          path.addInbound(saPair(algorithm).in);
+          for (const frame of frames) desk.put(frame, RowState.RECEIVED);
+          path.inbound(desk.burst);
+          for (const packet of desk.packets())
+            if (!Buffer.from(packet).equals(ipv4(size)))
+              throw new Error(`${algorithm}, ${size}, ${engine}: wrong bytes`);
+        }
+      }
+  },
+  run: (variant) => (String(variant.by).startsWith('bare') ? cipherAlone(variant) : whole(variant)),
+} satisfies Scenario;

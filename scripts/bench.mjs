@@ -1,0 +1,22 @@
+// `pnpm bench [compare REF] ...`: bundles bench/ from source (Node 20 runs no TypeScript) and runs it.
+import { spawn } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { buildSync } from 'esbuild';
+
+const args = process.argv.slice(2);
+const program = args[0] === 'compare' ? args.shift() : 'main';
+mkdirSync('build/bench', { recursive: true });
+buildSync({
+  entryPoints: [`bench/${program}.ts`],
+  outfile: `build/bench/${program}.mjs`,
+  bundle: true,
+  packages: 'external',
+  format: 'esm',
+  platform: 'node',
+  target: 'node20',
+  sourcemap: 'inline',
+  logLevel: 'warning',
+});
+const child = spawn(process.execPath, [`build/bench/${program}.mjs`, ...args], { stdio: 'inherit' });
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
+child.on('close', (code) => process.exit(code ?? 130));
