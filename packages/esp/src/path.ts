@@ -274,14 +274,27 @@ export class EspPath {
     return this.#index.find(spi, view, l3 + 16, l3 + 12, false);
   }
 
-  /** Sets KEY on rows that are sealed here: not offloaded, or offloaded to nothing right now and allowed to. */
+  /**
+   * Sets KEY on rows that are sealed here: not offloaded, offloaded to nothing right now and allowed to, kept in software
+   * by the upper, or vetoed by a lower (`offloadOk`; the outer header that we write has no options).
+   */
   #sealHere(sa: EspOutbound, rows: Int32Array, from: number, to: number): boolean {
     const { offload, noHandle, slot } = sa.ticket;
-    if (offload && !(noHandle === 'software' && this.#offloads?.device(slot) === OffloadDevice.NONE)) return false;
-    for (let i = from; i < to; i++) rows[this.#order[i]! * Row.WORDS + Row.KEY] = sa.key;
+    const offloads = this.#offloads;
+    const device = offloads === null ? OffloadDevice.UPPER : offloads.device(slot);
+    const all =
+      !offload || device === OffloadDevice.SOFTWARE || (device === OffloadDevice.NONE && noHandle === 'software');
+    let here = 0;
+    for (let i = from; i < to; i++) {
+      const r = this.#order[i]! * Row.WORDS;
+      const length = rows[r + Row.END]! - rows[r + Row.L3]!;
+      if (!all && (offloads === null || offloads.fits(slot, length, 0))) continue;
+      rows[r + Row.KEY] = sa.key;
+      here++;
+    }
     const s = slot * SaStat.COLUMNS + SaStat.SOFTWARE;
-    this.stats[s] = this.stats[s]! + (to - from);
-    return true;
+    this.stats[s] = this.stats[s]! + here;
+    return here > 0;
   }
 
   #count(rows: Int32Array, slot: number, from: number, to: number): void {

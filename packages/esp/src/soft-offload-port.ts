@@ -1,6 +1,17 @@
 import { type Burst, Row, RowState } from '@espalier/wire';
 import { ALGORITHM_NAMES, type CryptoEngine, DropReason, type HandleSource, PortStat, SaKey } from '@espalier/xfrm';
-import { entryAt, HANDLE_INDEX_BITS, SOFT_CHANGES, SoftEntry, SoftLife } from './soft-offload.ts';
+import {
+  entryAt,
+  HANDLE_INDEX_BITS,
+  SOFT_CAPACITY,
+  SOFT_CHANGES,
+  SOFT_PORTS,
+  SoftEntry,
+  SoftLife,
+  SoftStat,
+  softStatAt,
+  statsAt,
+} from './soft-offload.ts';
 
 export interface SoftOffloadPortOptions {
   /** `SoftOffload.memory` of the lower. */
@@ -9,6 +20,8 @@ export interface SoftOffloadPortOptions {
   readonly engine: CryptoEngine;
   readonly handles: HandleSource;
   readonly lowerIndex: number;
+  /** Which port of the lower this is; 0 when absent. */
+  readonly port?: number;
   /** This port's PortStat columns. */
   readonly stats: Float64Array;
 }
@@ -24,21 +37,32 @@ export class SoftOffloadPort {
   readonly #handles: HandleSource;
   readonly #lower: number;
   readonly #stats: Float64Array;
+  /** Per entry, SoftStat columns of this port. */
+  readonly #counts: Float64Array;
+  /** Of the last `#keyFor` that found one: index of its entry. */
+  #entry = 0;
+  /** By place in the burst: entry under which a row is being opened. */
+  #entries: Int32Array = new Int32Array(0);
   /** By entry index: the handle whose key this worker has installed, and the engine's number for it. */
   readonly #handleOf: Int32Array;
   readonly #keyOf: Int32Array;
   #changes = 0;
 
   constructor(options: SoftOffloadPortOptions) {
-    this.#words = new Int32Array(options.memory);
-    this.#bytes = new Uint8Array(options.memory);
+    const { port = 0 } = options;
+    const capacity = new Int32Array(options.memory, 0, SOFT_PORTS + 1)[SOFT_CAPACITY]!;
+    const ports = new Int32Array(options.memory, 0, SOFT_PORTS + 1)[SOFT_PORTS]!;
+    if (!(port >= 0 && port < ports)) throw new RangeError(`port ${port} of ${ports}`);
+    this.#words = new Int32Array(options.memory, 0, statsAt(capacity) / 4);
+    this.#bytes = new Uint8Array(options.memory, 0, statsAt(capacity));
+    const from = statsAt(capacity) + softStatAt(capacity, port, 1) * 8;
+    this.#counts = new Float64Array(options.memory, from, capacity * SoftStat.COLUMNS);
     this.#engine = options.engine;
     this.#handles = options.handles;
     this.#lower = options.lowerIndex;
     this.#stats = options.stats;
-    const entries = Math.floor((this.#words.length - entryAt(1)) / SoftEntry.WORDS) + 1;
-    this.#handleOf = new Int32Array(entries);
-    this.#keyOf = new Int32Array(entries);
+    this.#handleOf = new Int32Array(capacity + 1);
+    this.#keyOf = new Int32Array(capacity + 1);
   }
 
   /**
@@ -61,6 +85,7 @@ export class SoftOffloadPort {
         } else {
           rows[r + Row.KEY] = key;
           rows[r + Row.LOWER] = this.#lower;
+          this.#countPacket(this.#entry, rows[r + Row.END]! - rows[r + Row.START]!);
           toSeal++;
         }
       } else if (state === RowState.SEALED) {
@@ -81,12 +106,15 @@ export class SoftOffloadPort {
   open(burst: Burst): void {
     const { rows, list } = burst;
     let toOpen = 0;
+    if (this.#entries.length < burst.length) this.#entries = new Int32Array(list.length);
     for (let i = 0; i < burst.length; i++) {
       const r = list[i]! * Row.WORDS;
       if (rows[r + Row.FATE] !== 0 || rows[r + Row.STATE] !== RowState.RECEIVED || rows[r + Row.SA]! < 0) continue;
       const key = this.#keyFor(rows[r + Row.SA]!);
       rows[r + Row.KEY] = key;
-      if (key !== 0) toOpen++;
+      if (key === 0) continue;
+      this.#entries[i] = this.#entry;
+      toOpen++;
     }
     if (toOpen === 0) return;
     this.#engine.open(burst);
@@ -95,9 +123,21 @@ export class SoftOffloadPort {
       const r = list[i]! * Row.WORDS;
       if (rows[r + Row.KEY] === 0 || rows[r + Row.FATE] !== 0) continue;
       const state = rows[r + Row.STATE];
-      if (state === RowState.OPENED) stats[PortStat.OPENED] = stats[PortStat.OPENED]! + 1;
-      else if (state === RowState.ICV_BAD) stats[PortStat.ICV_BAD] = stats[PortStat.ICV_BAD]! + 1;
+      if (state === RowState.OPENED) {
+        stats[PortStat.OPENED] = stats[PortStat.OPENED]! + 1;
+        this.#countPacket(this.#entries[i]!, rows[r + Row.END]! - rows[r + Row.START]!);
+      } else if (state === RowState.ICV_BAD) {
+        stats[PortStat.ICV_BAD] = stats[PortStat.ICV_BAD]! + 1;
+        const c = (this.#entries[i]! - 1) * SoftStat.COLUMNS + SoftStat.ICV_FAILURES;
+        this.#counts[c] = this.#counts[c]! + 1;
+      }
     }
+  }
+
+  #countPacket(entry: number, bytes: number): void {
+    const c = (entry - 1) * SoftStat.COLUMNS;
+    this.#counts[c] = this.#counts[c]! + 1;
+    this.#counts[c + SoftStat.BYTES] = this.#counts[c + SoftStat.BYTES]! + bytes;
   }
 
   /** Forgets keys whose handle is gone; cheap when nothing has changed. */
@@ -119,6 +159,7 @@ export class SoftOffloadPort {
     const handle = this.#handles.resolve(slot, this.#lower);
     if (handle === 0 || !this.#live(handle)) return 0;
     const index = handle & ((1 << HANDLE_INDEX_BITS) - 1);
+    this.#entry = index;
     if (this.#handleOf[index] === handle) return this.#keyOf[index]!;
     return this.#install(index, handle);
   }

@@ -27,9 +27,14 @@ export const SoftLife = { FREE: 0, READY: 1, DELETED: 2 } as const;
 export const HANDLE_INDEX_BITS = 20;
 const GENERATIONS = 1 << 11;
 
-/** The first words: how often the table changed, so that ports know when to look for keys to forget. */
+/** The first words: how often the table changed, so that ports know when to look for keys to forget; entries and ports. */
 export const SOFT_HEADER_WORDS = 16;
 export const SOFT_CHANGES = 0;
+export const SOFT_CAPACITY = 1;
+export const SOFT_PORTS = 2;
+
+/** Counters of one entry on one port, behind the entries; written by that port alone. */
+export const SoftStat = { PACKETS: 0, BYTES: 1, ICV_FAILURES: 2, COLUMNS: 3 } as const;
 
 /**
  * HW_ESP carried by software, control half: a lower's key table in shared memory, as a NIC has one. The lower's ports
@@ -42,19 +47,26 @@ export class SoftOffload implements XfrmDeviceOps {
   readonly memory: SharedArrayBuffer;
   readonly #device: string;
   readonly #capacity: number;
+  readonly #ports: number;
   readonly #words: Int32Array;
   readonly #bytes: Uint8Array;
+  readonly #stats: Float64Array;
   readonly #free: number[] = [];
 
-  constructor(options: { readonly device: string; readonly capacity?: number }) {
-    const { device, capacity = 4096 } = options;
+  /** `ports`: how many the lower has; each keeps its own counters. */
+  constructor(options: { readonly device: string; readonly capacity?: number; readonly ports?: number }) {
+    const { device, capacity = 4096, ports = 1 } = options;
     if (!Number.isInteger(capacity) || capacity < 1 || capacity >= 1 << HANDLE_INDEX_BITS)
       throw new RangeError(`"capacity" must be from 1 to 2^20 - 1, got ${capacity}`);
     this.#device = device;
     this.#capacity = capacity;
-    this.memory = new SharedArrayBuffer((SOFT_HEADER_WORDS + capacity * SoftEntry.WORDS) * 4);
-    this.#words = new Int32Array(this.memory);
-    this.#bytes = new Uint8Array(this.memory);
+    this.#ports = ports;
+    this.memory = new SharedArrayBuffer(statsAt(capacity) + ports * capacity * SoftStat.COLUMNS * 8);
+    this.#words = new Int32Array(this.memory, 0, statsAt(capacity) / 4);
+    this.#bytes = new Uint8Array(this.memory, 0, statsAt(capacity));
+    this.#stats = new Float64Array(this.memory, statsAt(capacity));
+    this.#words[SOFT_CAPACITY] = capacity;
+    this.#words[SOFT_PORTS] = ports;
     for (let index = capacity; index >= 1; index--) this.#free.push(index);
   }
 
@@ -86,6 +98,10 @@ export class SoftOffload implements XfrmDeviceOps {
     words[e + SoftEntry.ESN] = sa.esn ? 1 : 0;
     words[e + SoftEntry.KEY_LENGTH] = key.length;
     this.#bytes.set(key, (e + SoftEntry.KEY) * 4);
+    for (let port = 0; port < this.#ports; port++) {
+      const s = softStatAt(this.#capacity, port, index);
+      this.#stats.fill(0, s, s + SoftStat.COLUMNS);
+    }
     // The last store: from here on the handle works.
     Atomics.store(words, e + SoftEntry.LIFE, (generation << 2) | SoftLife.READY);
     return index | (generation << HANDLE_INDEX_BITS);
@@ -111,12 +127,31 @@ export class SoftOffload implements XfrmDeviceOps {
     this.#entry(handle, SoftLife.READY, 'advanced');
   }
 
-  /** Counts live with the ports (PortStat), since every port has its own row there. */
   updateStats(handle: LowerHandle, into: SaStats): void {
-    this.#entry(handle, SoftLife.READY, 'read');
+    this.#read(handle, 0, this.#ports, into);
+  }
+
+  updatePortStats(handle: LowerHandle, port: number, into: SaStats): void {
+    this.#read(handle, port, port + 1, into);
+  }
+
+  #read(handle: LowerHandle, from: number, to: number, into: SaStats): void {
+    const index = handle & ((1 << HANDLE_INDEX_BITS) - 1);
+    const life = index >= 1 && index <= this.#capacity ? this.#words[entryAt(index) + SoftEntry.LIFE]! : SoftLife.FREE;
+    if ((life & 3) === SoftLife.FREE || life >>> 2 !== handle >>> HANDLE_INDEX_BITS)
+      throw new XfrmError({
+        code: 'NOT_FOUND',
+        what: `handle 0x${handle.toString(16)} cannot be read on ${this.#device}`,
+      });
     into.packets = 0;
     into.bytes = 0;
     into.icvFailures = 0;
+    for (let port = from; port < to; port++) {
+      const s = softStatAt(this.#capacity, port, index);
+      into.packets += this.#stats[s + SoftStat.PACKETS]!;
+      into.bytes += this.#stats[s + SoftStat.BYTES]!;
+      into.icvFailures += this.#stats[s + SoftStat.ICV_FAILURES]!;
+    }
   }
 
   /** Software takes every packet that fits a frame. */
@@ -140,4 +175,14 @@ export class SoftOffload implements XfrmDeviceOps {
 /** First word of entry `index`. */
 export function entryAt(index: number): number {
   return SOFT_HEADER_WORDS + (index - 1) * SoftEntry.WORDS;
+}
+
+/** Bytes in front of the counters: a multiple of 8, since headers and entries are. */
+export function statsAt(capacity: number): number {
+  return (SOFT_HEADER_WORDS + capacity * SoftEntry.WORDS) * 4;
+}
+
+/** First counter of entry `index` on port `port`, in the Float64Array that begins at `statsAt`. */
+export function softStatAt(capacity: number, port: number, index: number): number {
+  return (port * capacity + index - 1) * SoftStat.COLUMNS;
 }

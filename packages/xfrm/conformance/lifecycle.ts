@@ -74,6 +74,23 @@ export const LIFECYCLE_RULES: readonly Rule[] = [
     },
   },
   {
+    id: 'fence',
+    sentence: 'a fence falls once what was posted before it has been reaped, whatever was posted after it',
+    check: async ({ a, b }) => {
+      const { device } = a;
+      if (device.fence === undefined) return;
+      a.send([1, 2, 3].map((seq) => ({ seq, state: RowState.CLEAR })));
+      const fallen = device.fence();
+      a.settle();
+      await b.receive(3);
+      a.port.reap();
+      demand(fallen(), 'everything was reaped, and it stands');
+      a.send([4, 5].map((seq) => ({ seq, state: RowState.CLEAR })));
+      demand(fallen(), 'it rose again for frames posted after it');
+      a.settle();
+    },
+  },
+  {
     id: 'ticket-plain',
     sentence: 'a ticket is plain data and survives postMessage',
     check: async ({ a }) => {

@@ -180,4 +180,25 @@ export const STATE_RULES: readonly Rule[] = [
       );
     },
   },
+  {
+    id: 'stats-counted',
+    sentence: 'what was sealed under a handle is counted under it, and can still be read when it is deleted',
+    check: async (ground) => {
+      const { a } = ground;
+      const handle = await a.install(saOf(a.device, 'out'));
+      const other = await a.add(saOf(a.device, 'out', 1));
+      for (const seq of [1, 2, 3]) a.sendOne({ seq, state: RowState.TO_SEAL, slot: 0 });
+      const read = (one: LowerHandle): SaStats => {
+        const stats: SaStats = { packets: 0, bytes: 0, icvFailures: 0 };
+        a.xfrm.updateStats(one, stats);
+        return stats;
+      };
+      const { packets, bytes } = read(handle);
+      demand(packets === 3 && bytes > 3 * 16, `of 3 packets it counted ${packets}, ${bytes} bytes`);
+      demand(read(other).packets === 0, 'they were counted under another handle too');
+      a.xfrm.stateDelete(handle);
+      demand(read(handle).packets === 3, 'the count was gone with the handle, before it was freed');
+      await a.xfrm.stateFree(handle);
+    },
+  },
 ];

@@ -6,7 +6,11 @@ import type { LowerHandle } from './handle.ts';
 
 const DEVICE = 0;
 const HANDLE = 1;
-const WORDS = 2;
+/** Per set of L3Flag: length of the longest packet that every lower concerned takes. */
+const LIMIT = 2;
+const L3_FLAG_SETS = 4;
+const WORDS = 8;
+const NO_LIMIT = 0x7fff_ffff;
 
 /** Values of the device word beside a lower's index. */
 export const OffloadDevice = {
@@ -14,6 +18,8 @@ export const OffloadDevice = {
   NONE: -1,
   /** An upper holds one handle per lower: ask it. */
   UPPER: -2,
+  /** An upper has a slave that could not take this SA: sealed in software for every slave. Resolves to nothing. */
+  SOFTWARE: -3,
 } as const;
 
 export class OffloadTable {
@@ -29,7 +35,10 @@ export class OffloadTable {
   static create(slots: number): OffloadTable {
     if (!Number.isInteger(slots) || slots < 1) throw new RangeError(`"slots" must be a positive integer, got ${slots}`);
     const table = new OffloadTable(new SharedArrayBuffer(slots * WORDS * 4));
-    for (let slot = 0; slot < slots; slot++) table.#words[slot * WORDS + DEVICE] = OffloadDevice.NONE;
+    for (let slot = 0; slot < slots; slot++) {
+      table.#words[slot * WORDS + DEVICE] = OffloadDevice.NONE;
+      table.#words.fill(NO_LIMIT, slot * WORDS + LIMIT, slot * WORDS + LIMIT + L3_FLAG_SETS);
+    }
     return table;
   }
 
@@ -42,7 +51,7 @@ export class OffloadTable {
     return this.#words.length / WORDS;
   }
 
-  /** A lower's index, NONE or UPPER. */
+  /** A lower's index, NONE, UPPER or SOFTWARE. */
   device(slot: number): number {
     return Atomics.load(this.#words, slot * WORDS + DEVICE);
   }
@@ -61,6 +70,22 @@ export class OffloadTable {
   setUpper(slot: number): void {
     Atomics.store(this.#words, slot * WORDS + HANDLE, 0);
     Atomics.store(this.#words, slot * WORDS + DEVICE, OffloadDevice.UPPER);
+  }
+
+  /** An upper wants it sealed in software, whichever slave carries it. */
+  setSoftware(slot: number): void {
+    Atomics.store(this.#words, slot * WORDS + DEVICE, OffloadDevice.SOFTWARE);
+    Atomics.store(this.#words, slot * WORDS + HANDLE, 0);
+  }
+
+  /** Longest packet with these L3Flags that a lower may seal; shorter ones too. -1 = none. */
+  setLimit(slot: number, l3Flags: number, length: number): void {
+    Atomics.store(this.#words, slot * WORDS + LIMIT + l3Flags, length);
+  }
+
+  /** Whether no lower concerned vetoes such a packet (`offloadOk`), length in bytes from the IP header on. One load. */
+  fits(slot: number, length: number, l3Flags: number): boolean {
+    return length <= Atomics.load(this.#words, slot * WORDS + LIMIT + l3Flags);
   }
 
   /** From now on nothing resolves. */

@@ -31,6 +31,8 @@ export interface Sa {
   readonly key: SaKey;
   /** UDP encapsulation (RFC 3948), or null. */
   readonly encap: { readonly sport: number; readonly dport: number } | null;
+  /** Inbound: the left edge of its replay window now. Control thread; what `advanceEsn` is told. */
+  readonly bottom?: () => number;
   /** Kernel: x->xso. Type 'packet' is refused everywhere: number and window would live in one device. */
   readonly offload: { readonly type: 'none' | 'crypto' | 'packet'; readonly device: LowerDevice | XfrmUpper } | null;
 }
@@ -42,10 +44,28 @@ export interface SaStats {
   icvFailures: number;
 }
 
+/** For `EspTraits.encaps`. */
+export const Encap = { RAW: 1, UDP: 2 } as const;
+
+/** How a lower does ESP, where lowers differ. */
+export interface EspTraits {
+  /** `number`: the IV is the number, so that no two lowers can make the same one. Anything else is never replicated. */
+  readonly ivRule: 'number' | 'own';
+  /** Set of Encap that it seals and opens. */
+  readonly encaps: number;
+  /** OPENED rows carry the high half that it verified with; without that it takes no inbound SA with ESN. */
+  readonly reportsSeqHi: boolean;
+}
+
+/** What a lower that says nothing is held to. */
+export const ESP_TRAITS: EspTraits = { ivRule: 'number', encaps: Encap.RAW | Encap.UDP, reportsSeqHi: true };
+
 /** What a lower offers for an SA. Control thread only. Kernel: struct xfrmdev_ops. */
 export interface XfrmDeviceOps {
   /** Opt-in to handles resolved per lower. Kernel: XFRMDEV_OPS_F_LOWER_HANDLE. */
   readonly lowerHandle: boolean;
+  /** ESP_TRAITS when absent. */
+  readonly traits?: EspTraits;
   /** Resolves when every port of the lower can use the SA. Rejects with XfrmError and leaves no trace. */
   stateAdd(sa: Sa, signal?: AbortSignal): Promise<LowerHandle>;
   /** At once: no new packet may use the handle. Exactly once per add. */
@@ -54,9 +74,14 @@ export interface XfrmDeviceOps {
   stateFree(handle: LowerHandle): Promise<void>;
   /** `bottom`: the window's left edge; absolute, monotone, idempotent. Lowers with ESN state of their own open with what they were last told. */
   advanceEsn(handle: LowerHandle, bottom: number): void;
-  /** Adds nothing, overwrites `into`. */
+  /** Adds nothing, overwrites `into`. A deleted handle can still be read, until it is freed. */
   updateStats(handle: LowerHandle, into: SaStats): void;
-  /** Veto per packet: size in bytes from the IP header on, `l3Flags` a set of L3Flag. Kernel: xdo_dev_offload_ok. */
+  /** The same of one port alone, for lowers that can tell. */
+  updatePortStats?(handle: LowerHandle, port: number, into: SaStats): void;
+  /**
+   * Veto per packet: size in bytes from the IP header on, `l3Flags` a set of L3Flag. A lower that takes a packet takes a
+   * shorter one with the same flags. Kernel: xdo_dev_offload_ok.
+   */
   offloadOk(sa: Sa, length: number, l3Flags: number): boolean;
 }
 
@@ -95,6 +120,13 @@ export interface LowerDevice {
   onChange(listener: () => void): () => void;
   /** Frames posted and not yet completed, over all ports. */
   inFlight(): number;
+  /**
+   * Returns a question: has every frame posted before this call been completed? Unlike `inFlight() === 0` it comes true
+   * under traffic that never pauses. Absent: `inFlight` is asked.
+   */
+  fence?(): () => boolean;
+  /** The worker of port i has exited and its sockets are closed: what it had posted counts as completed. */
+  portGone?(port: number): void;
   /** Counters of every port. */
   readonly stats: PortStats;
   readonly ports: number;

@@ -66,7 +66,7 @@ export class AfPacketDevice implements LowerDevice {
     this.mac = info.mac;
     this.mtu = info.mtu;
     this.stats = createPortStats(options.ports);
-    this.xfrm = new SoftOffload({ device: options.name });
+    this.xfrm = new SoftOffload({ device: options.name, ports: options.ports });
     this.#binding = binding;
     this.#ifindex = info.index;
     this.#receiver = options.receiver;

@@ -54,6 +54,7 @@ class AfPacketPort implements Port {
       engine: context.engine,
       handles: context.handles,
       lowerIndex: ticket.index,
+      port: ticket.port,
       stats: this.#stats,
     });
     this.fd = this.#receives ? binding.packetFd(socket) : -1;

@@ -173,6 +173,20 @@ export class MockDevice implements LowerDevice {
     return sum;
   }
 
+  fence(): () => boolean {
+    const posted = Array.from({ length: this.ports }, (_, port) =>
+      Atomics.load(this.#posted, port * POSTED_WORDS + POSTED),
+    );
+    return () =>
+      posted.every((count, port) => ((Atomics.load(this.#posted, port * POSTED_WORDS + DONE) - count) | 0) >= 0);
+  }
+
+  portGone(port: number): void {
+    const at = port * POSTED_WORDS;
+    Atomics.store(this.#posted, at + DONE, Atomics.load(this.#posted, at + POSTED));
+    this.nic?.table.portGone(port);
+  }
+
   /**
    * Port `port`, for worker `port`. By default port (link modulo ports) receives; a house that deals its lowers
    * otherwise says `{ ...ticket, receive }`, true for exactly one port.

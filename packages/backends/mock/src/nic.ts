@@ -188,6 +188,12 @@ export class MockNic implements XfrmDeviceOps {
     this.table.readStats(index, into);
   }
 
+  updatePortStats(handle: LowerHandle, port: number, into: SaStats): void {
+    const index = this.table.indexOf(handle);
+    if (index === 0) throw this.#misuse(handle, 'read the counters of');
+    this.table.readStats(index, into, port, port + 1);
+  }
+
   offloadOk(_sa: Sa, length: number, l3Flags: number): boolean {
     return length <= this.#mtu && (l3Flags & (L3Flag.IP_OPTIONS | L3Flag.EXTENSION_HEADERS)) === 0;
   }

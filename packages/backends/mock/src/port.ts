@@ -20,6 +20,7 @@ class MockPort implements Port {
   readonly #side: MockSide;
   readonly #peer: MockSide;
   readonly #index: number;
+  readonly #port: number;
   readonly #receive: boolean;
   readonly #context: PortContext;
   /** The slab by words. */
@@ -44,6 +45,7 @@ class MockPort implements Port {
     this.#side = side;
     this.#peer = side === 0 ? 1 : 0;
     this.#index = ticket.index;
+    this.#port = port;
     this.#receive = ticket.receive;
     this.#context = context;
     const { bytes } = context.slab;
@@ -121,7 +123,7 @@ class MockPort implements Port {
         offload.countSealed(i);
         this.#stats[PortStat.SEALED] = this.#stats[PortStat.SEALED]! + 1;
         if (this.#late !== null) {
-          this.#table!.addPending(offload.entry(i), 1);
+          this.#table!.addPending(this.#port, offload.entry(i), 1);
           this.#lateEntries[offload.staging(i)] = offload.entry(i);
         }
       }
@@ -205,7 +207,7 @@ class MockPort implements Port {
     const count = this.#lateCount;
     for (let i = 0; i < count; i++) {
       const row = late[i]!;
-      if (this.#lateEntries[row] !== 0) this.#table!.addPending(this.#lateEntries[row]!, -1);
+      if (this.#lateEntries[row] !== 0) this.#table!.addPending(this.#port, this.#lateEntries[row]!, -1);
       this.#lateEntries[row] = 0;
       this.#context.pool.give(row);
     }

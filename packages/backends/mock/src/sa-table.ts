@@ -31,8 +31,6 @@ const Entry = {
   SLOT: 6,
   /** floor(bottom / 2^31) of the window as last told: a top bit more than the high half. Kernel drivers: esn_msb, overlap. */
   ESN_BASE: 7,
-  /** Rows posted under this entry and not yet completed. */
-  PENDING: 8,
   DESTINATION: 9,
   KEY: 16,
   WORDS: 32,
@@ -63,6 +61,8 @@ export class MockSaTable {
   readonly #words: Int32Array;
   readonly #bytes: Uint8Array;
   readonly #stats: Float64Array;
+  /** Per port and entry: rows posted and not yet completed. */
+  readonly #pending: Int32Array;
 
   private constructor(ticket: MockSaTableTicket) {
     const { memory, capacity, ports } = ticket;
@@ -72,13 +72,15 @@ export class MockSaTable {
     const words = HEADER_WORDS + (capacity + 1) * Entry.WORDS;
     this.#words = new Int32Array(memory, 0, words);
     this.#bytes = new Uint8Array(memory, 0, words * 4);
-    this.#stats = new Float64Array(memory, words * 4, ports * (capacity + 1) * STAT_COLUMNS);
+    const cells = ports * (capacity + 1);
+    this.#stats = new Float64Array(memory, words * 4, cells * STAT_COLUMNS);
+    this.#pending = new Int32Array(memory, words * 4 + cells * STAT_COLUMNS * 8, cells);
   }
 
   static create(capacity: number, ports: number): MockSaTable {
     if (!Number.isInteger(capacity) || capacity < 1 || capacity >= 1 << INDEX_BITS)
       throw new RangeError(`"saSlots" must be an integer from 1 to 2^20 - 1, got ${capacity}`);
-    const bytes = (HEADER_WORDS + (capacity + 1) * Entry.WORDS) * 4 + ports * (capacity + 1) * STAT_COLUMNS * 8;
+    const bytes = (HEADER_WORDS + (capacity + 1) * Entry.WORDS) * 4 + ports * (capacity + 1) * (STAT_COLUMNS * 8 + 4);
     return new MockSaTable({ memory: new SharedArrayBuffer(bytes), capacity, ports });
   }
 
@@ -147,13 +149,14 @@ export class MockSaTable {
     words[e + Entry.ICV] = sa.icvLength;
     words[e + Entry.SLOT] = sa.slot;
     words[e + Entry.ESN_BASE] = 0;
-    words[e + Entry.PENDING] = 0;
     const bytes = e * 4;
     this.#bytes.fill(0, bytes + Entry.DESTINATION * 4, bytes + Entry.KEY * 4);
     this.#bytes.set(sa.destination, bytes + Entry.DESTINATION * 4);
     this.#bytes.set(sa.key.reveal(), bytes + Entry.KEY * 4);
-    for (let port = 0; port < this.ports; port++)
+    for (let port = 0; port < this.ports; port++) {
+      Atomics.store(this.#pending, port * (this.capacity + 1) + index, 0);
       for (let column = 0; column < STAT_COLUMNS; column++) this.#stats[this.#stat(port, index) + column] = 0;
+    }
     Atomics.store(words, e + Entry.STATE, EntryState.LIVE);
     Atomics.add(words, EPOCH, 1);
     return this.handle(index);
@@ -239,12 +242,21 @@ export class MockSaTable {
   }
 
   /** Port: rows posted (+1) or completed (-1) under an entry. */
-  addPending(index: number, by: number): void {
-    Atomics.add(this.#words, at(index) + Entry.PENDING, by);
+  addPending(port: number, index: number, by: number): void {
+    Atomics.add(this.#pending, port * (this.capacity + 1) + index, by);
   }
 
   pending(index: number): number {
-    return Atomics.load(this.#words, at(index) + Entry.PENDING);
+    let sum = 0;
+    for (let port = 0; port < this.ports; port++)
+      sum += Atomics.load(this.#pending, port * (this.capacity + 1) + index);
+    return sum;
+  }
+
+  /** Control: the port's thread has exited; what it had posted is done. */
+  portGone(port: number): void {
+    const from = port * (this.capacity + 1);
+    for (let i = from; i <= from + this.capacity; i++) Atomics.store(this.#pending, i, 0);
   }
 
   /** Port: counts one packet of an entry; each port writes its own columns. */
@@ -259,12 +271,12 @@ export class MockSaTable {
     this.#stats[s + 2] = this.#stats[s + 2]! + 1;
   }
 
-  /** Sums over all ports into `into`. */
-  readStats(index: number, into: SaStats): void {
+  /** Sums over the ports `[from, to)` into `into`. */
+  readStats(index: number, into: SaStats, from = 0, to: number = this.ports): void {
     into.packets = 0;
     into.bytes = 0;
     into.icvFailures = 0;
-    for (let port = 0; port < this.ports; port++) {
+    for (let port = from; port < to; port++) {
       const s = this.#stat(port, index);
       into.packets += this.#stats[s]!;
       into.bytes += this.#stats[s + 1]!;

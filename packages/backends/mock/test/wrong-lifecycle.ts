@@ -1,4 +1,4 @@
-import { DropReason, XfrmError } from '@espalier/xfrm';
+import { DropReason, PortStat, XfrmError } from '@espalier/xfrm';
 import { withDevice, withOps, withPort } from './wrap.ts';
 import type { WrongLower } from './wrong-lower.ts';
 import { swallow } from './wrong-port.ts';
@@ -50,6 +50,20 @@ export const WRONG_LIFECYCLE: readonly WrongLower[] = [
     rule: 'in-flight',
     wrong: 'it never finishes counting one frame',
     spoil: (rig) => withDevice(rig, (device) => ({ inFlight: () => device.inFlight() + 1 })),
+  },
+  {
+    rule: 'fence',
+    wrong: 'its fence waits for frames that are posted later',
+    spoil: (rig) =>
+      withDevice(rig, (device) => {
+        const sent = (): number => device.stats.port(0)[PortStat.SENT]!;
+        return {
+          fence: () => {
+            const before = sent();
+            return () => sent() === before;
+          },
+        };
+      }),
   },
   {
     rule: 'ticket-plain',

@@ -149,6 +149,18 @@ export const WRONG_STATE: readonly WrongLower[] = [
     },
   },
   {
+    rule: 'stats-counted',
+    wrong: 'updateStats knows of nothing',
+    spoil: (rig) =>
+      withOps(rig, () => ({
+        updateStats: (_handle, into) => {
+          into.packets = 0;
+          into.bytes = 0;
+          into.icvFailures = 0;
+        },
+      })),
+  },
+  {
     rule: 'stats-overwrite',
     wrong: 'updateStats adds to what it is handed',
     spoil: (rig) =>

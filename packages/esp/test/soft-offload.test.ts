@@ -1,0 +1,87 @@
+import { SoftOffload, SoftOffloadPort } from '@espalier/esp';
+import { nodeEngine } from '@espalier/esp/node';
+import { createBurst, createSlab, Row, RowState, resetRow } from '@espalier/wire';
+import { createPortStats, type Sa, SaKey, type SaStats, XfrmError } from '@espalier/xfrm';
+import { describe, expect, it } from 'vitest';
+
+const SA: Sa = {
+  slot: 0,
+  direction: 'out',
+  spi: 0x1234,
+  source: Uint8Array.of(192, 0, 2, 1),
+  destination: Uint8Array.of(192, 0, 2, 2),
+  mode: 'tunnel',
+  algorithm: 'aes128gcm16',
+  icvLength: 16,
+  esn: true,
+  key: SaKey.import(
+    'aes128gcm16',
+    Uint8Array.from({ length: 20 }, (_, i) => i),
+  ),
+  encap: null,
+  offload: null,
+};
+const LENGTH = 8 + 8 + 64 + 16;
+
+const none = (): SaStats => ({ packets: 0, bytes: 0, icvFailures: 0 });
+
+describe('the counters of HW_ESP in software', () => {
+  it('are kept per handle and port, read until the handle is freed, and begin anew with the next handle', async () => {
+    const offload = new SoftOffload({ device: 'soft0', capacity: 8, ports: 2 });
+    const handle = await offload.stateAdd(SA);
+    const other = await offload.stateAdd({ ...SA, slot: 1 });
+    const slab = createSlab({ frames: 8 });
+    const burst = createBurst(slab, 8);
+    const stats = createPortStats(2);
+    const ports = [0, 1].map(
+      (port) =>
+        new SoftOffloadPort({
+          memory: offload.memory,
+          engine: nodeEngine(),
+          handles: { resolve: () => handle },
+          lowerIndex: 0,
+          port,
+          stats: stats.port(port),
+        }),
+    );
+    const fill = (rows: number): void => {
+      burst.length = 0;
+      for (let row = 0; row < rows; row++) {
+        const start = row * slab.frameSize + slab.headroom;
+        resetRow(slab.rows, row, start, start + LENGTH, RowState.TO_SEAL);
+        slab.rows[row * Row.WORDS + Row.ESP] = start;
+        slab.rows[row * Row.WORDS + Row.SA] = 0;
+        slab.rows[row * Row.WORDS + Row.SEQ_LO] = row + 1;
+        slab.rows[row * Row.WORDS + Row.SEQ_HI] = 0;
+        burst.list[burst.length++] = row;
+      }
+    };
+    fill(3);
+    ports[0]!.seal(burst);
+    for (let row = 0; row < 3; row++) slab.rows[row * Row.WORDS + Row.STATE] = RowState.RECEIVED;
+    // The last one is broken on the way.
+    slab.bytes[slab.rows[2 * Row.WORDS + Row.END]! - 1]! ^= 1;
+    ports[1]!.open(burst);
+    const read = (port: number): SaStats => {
+      const into = none();
+      offload.updatePortStats(handle, port, into);
+      return into;
+    };
+    expect(read(0)).toEqual({ packets: 3, bytes: 3 * LENGTH, icvFailures: 0 });
+    expect(read(1)).toEqual({ packets: 2, bytes: 2 * LENGTH, icvFailures: 1 });
+    const sum = none();
+    offload.updateStats(other, sum);
+    expect(sum).toEqual(none());
+    offload.stateDelete(handle);
+    offload.updateStats(handle, sum);
+    expect(sum).toEqual({ packets: 5, bytes: 5 * LENGTH, icvFailures: 1 });
+    await offload.stateFree(handle);
+    expect(() => offload.updateStats(handle, sum)).toThrow(XfrmError);
+    // The same entry comes back once the others have been used.
+    let again = 0;
+    for (let i = 0; i < 8 && (again & 0xfffff) !== (handle & 0xfffff); i++) again = await offload.stateAdd(SA);
+    expect(again & 0xfffff).toBe(handle & 0xfffff);
+    offload.updateStats(again, sum);
+    expect(sum).toEqual(none());
+  });
+});
