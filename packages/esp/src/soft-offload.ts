@@ -1,6 +1,7 @@
 import {
   ALGORITHM_NAMES,
   type LowerHandle,
+  MAX_KEY_LENGTH,
   type Sa,
   type SaStats,
   type XfrmDeviceOps,
@@ -16,8 +17,8 @@ export const SoftEntry = {
   ESN: 3,
   KEY_LENGTH: 4,
   KEY: 8,
-  /** 8 words and 64 bytes of key. */
-  WORDS: 24,
+  /** 8 words and the key; a multiple of a cache line. */
+  WORDS: Math.ceil((8 * 4 + MAX_KEY_LENGTH) / 64) * 16,
 } as const;
 
 /** State bits of LIFE. */

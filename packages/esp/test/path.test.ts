@@ -61,7 +61,8 @@ function tickets(options: Options): {
     allocator.advanceTo(start);
     window.acceptUpTo(start - 1);
   }
-  const common = { slot: 0, spi: 0x1001, ...outer, mode: 'tunnel' as const, algorithm, icvLength: 16, esn, key, encap };
+  const { icvLength } = ALGORITHMS[algorithm];
+  const common = { slot: 0, spi: 0x1001, ...outer, mode: 'tunnel' as const, algorithm, icvLength, esn, key, encap };
   return {
     out: {
       ...common,
@@ -90,10 +91,12 @@ function path(make: () => CryptoEngine, bench: Bench): EspPath {
 
 describe.each(engines)('the path with engine %s', (_, make) => {
   const combinations: Options[] = [];
-  for (const algorithm of Object.keys(ALGORITHMS) as AlgorithmName[])
+  const everywhere = ['aes128gcm16', 'chacha20poly1305', 'aes256cbc-sha256'];
+  for (const algorithm of make().algorithms)
     for (const esn of [false, true])
-      for (const outer of [V4, V6])
-        for (const encap of [null, { sport: 4500, dport: 4500 }]) combinations.push({ algorithm, esn, outer, encap });
+      for (const outer of everywhere.includes(algorithm) ? [V4, V6] : [esn ? V6 : V4])
+        for (const encap of [null, { sport: 4500, dport: 4500 }])
+          if (encap === null || everywhere.includes(algorithm)) combinations.push({ algorithm, esn, outer, encap });
 
   it('carries IPv4 and IPv6 packets of every size through every kind of tunnel', () => {
     for (const options of combinations) {
@@ -112,7 +115,8 @@ describe.each(engines)('the path with engine %s', (_, make) => {
       expect(bench.fates()).toEqual(packets.map(() => 0));
       packets.forEach((_p, i) => {
         expect(bench.at(i, Row.STATE)).toBe(RowState.SEALED);
-        // The IV on the wire is the number.
+        // Where there is an IV that must not repeat, it is the number.
+        if (ALGORITHMS[options.algorithm!].iv !== 'number') return;
         const iv = bench.slab.view.getBigUint64(bench.at(i, Row.ESP) + 8);
         expect(Number(iv)).toBe((options.esn ? 2 ** 32 - 4 : 1) + i);
       });

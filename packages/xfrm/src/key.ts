@@ -1,23 +1,42 @@
 import { ALGORITHMS, type AlgorithmName } from './algorithm.ts';
+import { XfrmError } from './errors.ts';
 
 const inspect = Symbol.for('nodejs.util.inspect.custom');
+const HIDDEN = '[SaKey]';
+
+/** Key material taken apart: views into it, in the order in which they lie. */
+export interface KeyParts {
+  readonly cipher: Uint8Array;
+  readonly salt: Uint8Array;
+  readonly integrity: Uint8Array;
+}
 
 /**
- * Key material of one SA (cipher key, then salt). The bytes lie in shared memory so that workers see the same copy and
- * `wipe` clears it for all of them; copies inside an engine or V8 are beyond its reach. Never printed.
+ * Key material of one SA: cipher key, salt, integrity key, as IKEv2 takes them from its key stream (RFC 7296 2.17). The
+ * bytes lie in shared memory so that workers see the same copy and `wipe` clears it for all of them. Copies are beyond
+ * its reach: the caller's own, node:crypto's (a KeyObject goes with the garbage), and what a moving collector left
+ * behind. Never printed: not by String, JSON or inspect, nor is its memory, nor does any error quote it.
  */
 export class SaKey {
   readonly #bytes: Uint8Array;
 
   private constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
+    // A debugger's print of a ticket would show the memory's contents.
+    if (!Object.hasOwn(bytes.buffer, inspect))
+      Object.defineProperty(bytes.buffer, inspect, { value: (): string => HIDDEN });
   }
 
-  /** Copies `material` once. Throws RangeError when its length does not fit the algorithm. */
+  /**
+   * Copies `material` once. Throws XfrmError UNSUPPORTED for a transform there is no such name for, encryption without
+   * integrity included; RangeError when the length does not fit.
+   */
   static import(algorithm: AlgorithmName, material: Uint8Array): SaKey {
+    if (!Object.hasOwn(ALGORITHMS, algorithm))
+      throw new XfrmError({ code: 'UNSUPPORTED', device: 'espalier', what: `transform ${algorithm}` });
     const want = ALGORITHMS[algorithm].keyLength;
     if (material.length !== want)
-      throw new RangeError(`a key for ${algorithm} has ${want} bytes (salt included), got ${material.length}`);
+      throw new RangeError(`a key for ${algorithm} has ${want} bytes (${describe(algorithm)}), got ${material.length}`);
     const bytes = new Uint8Array(new SharedArrayBuffer(want));
     bytes.set(material);
     return new SaKey(bytes);
@@ -44,14 +63,38 @@ export class SaKey {
   }
 
   toString(): string {
-    return '[SaKey]';
+    return HIDDEN;
   }
 
   toJSON(): string {
-    return '[SaKey]';
+    return HIDDEN;
   }
 
   [inspect](): string {
-    return '[SaKey]';
+    return HIDDEN;
   }
+}
+
+/** Where each part of `material` lies. */
+export function keyParts(algorithm: AlgorithmName, material: Uint8Array): KeyParts {
+  const { cipherKeyLength, saltLength } = ALGORITHMS[algorithm];
+  const salt = cipherKeyLength + saltLength;
+  return {
+    cipher: material.subarray(0, cipherKeyLength),
+    salt: material.subarray(cipherKeyLength, salt),
+    integrity: material.subarray(salt),
+  };
+}
+
+function describe(algorithm: AlgorithmName): string {
+  const { cipherKeyLength, saltLength, integrityKeyLength } = ALGORITHMS[algorithm];
+  const parts = [
+    [cipherKeyLength, 'cipher'],
+    [saltLength, 'salt'],
+    [integrityKeyLength, 'integrity'],
+  ] as const;
+  return parts
+    .filter(([length]) => length > 0)
+    .map(([length, name]) => `${name} ${length}`)
+    .join(', ');
 }

@@ -3,6 +3,7 @@ import {
   ALGORITHMS,
   type AlgorithmName,
   type LowerHandle,
+  MAX_KEY_LENGTH,
   type Sa,
   type SaStats,
 } from '@espalier/xfrm';
@@ -33,7 +34,7 @@ const Entry = {
   ESN_BASE: 7,
   DESTINATION: 9,
   KEY: 16,
-  WORDS: 32,
+  WORDS: 16 + Math.ceil(MAX_KEY_LENGTH / 64) * 16,
 } as const;
 
 export const EntryState = { FREE: 0, ADDING: 1, LIVE: 2, DELETED: 3 } as const;

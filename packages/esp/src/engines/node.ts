@@ -1,32 +1,50 @@
 import {
+  type CipherCCM,
+  type CipherCCMTypes,
   type CipherGCM,
   type CipherGCMTypes,
   createCipheriv,
   createDecipheriv,
+  createHmac,
   createSecretKey,
+  type DecipherCCM,
   type DecipherGCM,
   type KeyObject,
 } from 'node:crypto';
-import type { CryptoEngine } from '@espalier/xfrm';
-import { type Aead, AeadEngine } from '../aead-engine.ts';
+import type { CryptoEngine, HashName } from '@espalier/xfrm';
+import { type EngineOptions, RowEngine } from '../row-engine.ts';
+import type { Aead, Cipher, CipherSuite, Mac } from '../transform.ts';
 
-const ICV = 16;
-/** Node takes 4-, 8- and 12-byte GCM tags too unless it is told the length. */
-const TAG = { authTagLength: ICV };
+/**
+ * All over node:crypto with one KeyObject per SA: a raw key per call costs several times more on some releases. A
+ * KeyObject cannot be wiped; OpenSSL clears it when the garbage collector lets go of it.
+ */
 
-/** node:crypto with one KeyObject per SA: a raw key per call costs several times more on some releases. */
+/** Plaintext exists before final() has spoken, in a buffer of our own: it is copied out or cleared. */
+function accept(plain: Uint8Array | null, good: boolean, bytes: Uint8Array, start: number): boolean {
+  if (plain === null) return false;
+  if (good) bytes.set(plain, start);
+  else plain.fill(0);
+  return good;
+}
+
 class NodeAead implements Aead {
   readonly #cipher: CipherGCMTypes;
   readonly #key: KeyObject;
+  readonly #icvLength: number;
+  /** Node takes shorter GCM tags too unless it is told the length. */
+  readonly #options: { readonly authTagLength: number };
 
-  constructor(cipher: string, key: Uint8Array) {
+  constructor(cipher: string, key: Uint8Array, icvLength: number) {
     // Node's types know GCM; ChaCha20-Poly1305 has the same calls.
     this.#cipher = cipher as CipherGCMTypes;
     this.#key = createSecretKey(key);
+    this.#icvLength = icvLength;
+    this.#options = { authTagLength: icvLength };
   }
 
   seal(bytes: Uint8Array, start: number, end: number, nonce: Uint8Array, aad: Uint8Array): void {
-    const cipher: CipherGCM = createCipheriv(this.#cipher, this.#key, nonce, TAG);
+    const cipher: CipherGCM = createCipheriv(this.#cipher, this.#key, nonce, this.#options);
     cipher.setAAD(aad);
     bytes.set(cipher.update(bytes.subarray(start, end)), start);
     cipher.final();
@@ -34,33 +52,118 @@ class NodeAead implements Aead {
   }
 
   open(bytes: Uint8Array, start: number, end: number, nonce: Uint8Array, aad: Uint8Array): boolean {
-    const decipher: DecipherGCM = createDecipheriv(this.#cipher, this.#key, nonce, TAG);
-    decipher.setAAD(aad);
-    decipher.setAuthTag(bytes.subarray(end, end + ICV));
-    // Plaintext exists from here on, but nobody sees it before final() holds.
-    const plain = decipher.update(bytes.subarray(start, end));
+    const decipher: DecipherGCM = createDecipheriv(this.#cipher, this.#key, nonce, this.#options);
+    let plain: Uint8Array | null = null;
+    let good = false;
     try {
+      decipher.setAAD(aad);
+      decipher.setAuthTag(bytes.subarray(end, end + this.#icvLength));
+      plain = decipher.update(bytes.subarray(start, end));
       decipher.final();
-    } catch {
-      plain.fill(0);
-      return false;
-    }
-    bytes.set(plain, start);
-    return true;
+      good = true;
+    } catch {}
+    return accept(plain, good, bytes, start);
   }
+
+  destroy(): void {}
 }
 
-const of =
-  (cipher: string) =>
-  (key: Uint8Array): Aead =>
-    new NodeAead(cipher, key);
+/** CCM wants all lengths beforehand. */
+class NodeCcm implements Aead {
+  readonly #cipher: CipherCCMTypes;
+  readonly #key: KeyObject;
+  readonly #icvLength: number;
+  readonly #options: { readonly authTagLength: number };
 
-/** The OpenSSL of the Node process through node:crypto, packet by packet. */
-export function nodeEngine(): CryptoEngine {
-  return new AeadEngine('node', {
-    aes128gcm16: of('aes-128-gcm'),
-    aes192gcm16: of('aes-192-gcm'),
-    aes256gcm16: of('aes-256-gcm'),
-    chacha20poly1305: of('chacha20-poly1305'),
-  });
+  constructor(cipher: CipherCCMTypes, key: Uint8Array, icvLength: number) {
+    this.#cipher = cipher;
+    this.#key = createSecretKey(key);
+    this.#icvLength = icvLength;
+    this.#options = { authTagLength: icvLength };
+  }
+
+  seal(bytes: Uint8Array, start: number, end: number, nonce: Uint8Array, aad: Uint8Array): void {
+    const cipher: CipherCCM = createCipheriv(this.#cipher, this.#key, nonce, this.#options);
+    cipher.setAAD(aad, { plaintextLength: end - start });
+    bytes.set(cipher.update(bytes.subarray(start, end)), start);
+    cipher.final();
+    bytes.set(cipher.getAuthTag(), end);
+  }
+
+  open(bytes: Uint8Array, start: number, end: number, nonce: Uint8Array, aad: Uint8Array): boolean {
+    const decipher: DecipherCCM = createDecipheriv(this.#cipher, this.#key, nonce, this.#options);
+    let plain: Uint8Array | null = null;
+    let good = false;
+    try {
+      decipher.setAuthTag(bytes.subarray(end, end + this.#icvLength));
+      decipher.setAAD(aad, { plaintextLength: end - start });
+      plain = decipher.update(bytes.subarray(start, end));
+      decipher.final();
+      good = true;
+    } catch {}
+    return accept(plain, good, bytes, start);
+  }
+
+  destroy(): void {}
+}
+
+class NodeCipher implements Cipher {
+  readonly #cipher: string;
+  readonly #key: KeyObject;
+
+  constructor(cipher: string, key: Uint8Array) {
+    this.#cipher = cipher;
+    this.#key = createSecretKey(key);
+  }
+
+  encrypt(bytes: Uint8Array, start: number, end: number, iv: Uint8Array): void {
+    const cipher = createCipheriv(this.#cipher, this.#key, iv).setAutoPadding(false);
+    bytes.set(cipher.update(bytes.subarray(start, end)), start);
+  }
+
+  decrypt(bytes: Uint8Array, start: number, end: number, iv: Uint8Array): void {
+    const decipher = createDecipheriv(this.#cipher, this.#key, iv).setAutoPadding(false);
+    bytes.set(decipher.update(bytes.subarray(start, end)), start);
+  }
+
+  destroy(): void {}
+}
+
+class NodeHmac implements Mac {
+  readonly #hash: HashName;
+  readonly #key: KeyObject;
+
+  constructor(hash: HashName, key: Uint8Array) {
+    this.#hash = hash;
+    this.#key = createSecretKey(key);
+  }
+
+  compute(bytes: Uint8Array, start: number, end: number, tail: Uint8Array): Uint8Array {
+    const mac = createHmac(this.#hash, this.#key).update(bytes.subarray(start, end));
+    if (tail.length !== 0) mac.update(tail);
+    return mac.digest();
+  }
+
+  destroy(): void {}
+}
+
+const mac = (hash: HashName) => (key: Uint8Array) => new NodeHmac(hash, key);
+const bits = (key: Uint8Array): number => key.length * 8;
+
+const SUITE: CipherSuite = {
+  aeads: {
+    'aes-gcm': (key, icvLength) => new NodeAead(`aes-${bits(key)}-gcm`, key, icvLength),
+    'aes-ccm': (key, icvLength) => new NodeCcm(`aes-${bits(key)}-ccm` as CipherCCMTypes, key, icvLength),
+    'chacha20-poly1305': (key, icvLength) => new NodeAead('chacha20-poly1305', key, icvLength),
+  },
+  ciphers: {
+    'aes-cbc': (key) => new NodeCipher(`aes-${bits(key)}-cbc`, key),
+    'aes-ctr': (key) => new NodeCipher(`aes-${bits(key)}-ctr`, key),
+  },
+  macs: { sha256: mac('sha256'), sha384: mac('sha384'), sha512: mac('sha512'), sha1: mac('sha1') },
+};
+
+/** The OpenSSL of the Node process through node:crypto, packet by packet; has every algorithm. */
+export function nodeEngine(options: EngineOptions = {}): CryptoEngine {
+  return new RowEngine('node', SUITE, options);
 }
