@@ -16,7 +16,7 @@ enum {
 };
 enum { STATE_TO_SEAL = 1, STATE_SEALED = 2, STATE_RECEIVED = 4, STATE_OPENED = 5, STATE_ICV_BAD = 6 };
 
-enum { MAX_SLABS = 1024, MAX_LISTS = 256, MAX_PACKETS = 256, MAX_BURST = 256 };
+enum { MAX_SLABS = 1024, MAX_LISTS = 256, MAX_PACKETS = 256, MAX_TUNS = 64, MAX_BURST = 256 };
 
 struct slab {
   napi_ref bytes_ref, rows_ref;
@@ -46,6 +46,7 @@ struct state {
   struct slab slabs[MAX_SLABS];
   struct list lists[MAX_LISTS];
   struct packet packets[MAX_PACKETS];
+  struct tun *tuns[MAX_TUNS];
   struct aead_key **keys; /* by number; 0 is no key */
   uint32_t keys_size, keys_hint;
 };
@@ -67,6 +68,9 @@ bool read_burst(napi_env env, int32_t slab, int32_t list, int32_t from, int32_t 
 bool row_span(const struct slab *slab, int32_t row, uint8_t **start, size_t *length);
 
 napi_value tun_open(napi_env env, napi_callback_info info);
+napi_value tun_attach(napi_env env, napi_callback_info info);
+napi_value tun_detach(napi_env env, napi_callback_info info);
+void tun_release(struct state *state);
 napi_value tun_read(napi_env env, napi_callback_info info);
 napi_value tun_write(napi_env env, napi_callback_info info);
 napi_value packet_open(napi_env env, napi_callback_info info);

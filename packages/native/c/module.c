@@ -176,6 +176,7 @@ static void finalize(napi_env env, void *data, void *hint) {
   for (int i = 0; i < MAX_PACKETS; i++)
     if (state->packets[i].fd >= 0) packet_release(&state->packets[i]);
   aead_release(state);
+  tun_release(state);
   free(state);
 }
 
@@ -198,6 +199,7 @@ NAPI_MODULE_INIT() {
       {"packetSend", packet_send},       {"linkGet", link_get},               {"linkSet", link_set},
       {"wait", wait_fds},                {"eventOpen", event_open},           {"eventSignal", event_signal},
       {"close", close_fd},               {"aeadReady", aead_ready},         {"aeadInstall", aead_install},
+      {"tunAttach", tun_attach},         {"tunDetach", tun_detach},
       {"aeadRemove", aead_remove},       {"aeadSeal", aead_seal},           {"aeadOpen", aead_open},
   };
   for (size_t i = 0; i < sizeof exported / sizeof *exported; i++) {

@@ -1,31 +1,56 @@
-/* TUN devices: one queue per descriptor, non-blocking, one packet per system call (vnet_hdr comes later). */
-#include "espalier.h"
+/* TUN devices: one queue per descriptor, non-blocking. With offloads on, one read brings a super-packet that is cut
+ * straight into frames, and one write takes packets that were joined again. */
+#include "offload.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
-/* tunOpen(name, multiQueue) -> fd or -errno */
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+
+enum { READ_BYTES = VNET_BYTES + 65536, FATE_TOO_BIG = -1, FATE_MALFORMED = -2 };
+
+/* One queue on one thread. The descriptor is its opener's. */
+struct tun {
+  int fd;
+  struct super super;
+  uint8_t bytes[READ_BYTES];
+};
+
+/* tunOpen(name, multiQueue, offloads) -> fd or -errno */
 napi_value tun_open(napi_env env, napi_callback_info info) {
-  napi_value args[2];
-  size_t argc = 2;
+  napi_value args[3];
+  size_t argc = 3;
   char name[16];
-  int32_t multi = 0;
-  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 2)
+  int32_t multi = 0, offloads = 0;
+  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 3)
     return throw_type(env, "too few arguments");
   if (!read_name(env, args[0], name)) return NULL;
-  if (napi_get_value_int32(env, args[1], &multi) != napi_ok) return throw_type(env, "expected an integer");
+  if (napi_get_value_int32(env, args[1], &multi) != napi_ok || napi_get_value_int32(env, args[2], &offloads) != napi_ok)
+    return throw_type(env, "expected an integer");
   int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return to_js(env, -errno);
   struct ifreq request;
   memset(&request, 0, sizeof request);
   memcpy(request.ifr_name, name, sizeof name);
-  request.ifr_flags = (short)(IFF_TUN | IFF_NO_PI | (multi ? IFF_MULTI_QUEUE : 0));
+  request.ifr_flags = (short)(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | (multi ? IFF_MULTI_QUEUE : 0));
   if (ioctl(fd, TUNSETIFF, &request) < 0) {
+    int error = errno;
+    close(fd);
+    return to_js(env, -error);
+  }
+  /* UDP segmentation came with Linux 6.2. */
+  unsigned long wanted = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
+  if (offloads && ioctl(fd, TUNSETOFFLOAD, wanted | TUN_F_USO4 | TUN_F_USO6) < 0 && ioctl(fd, TUNSETOFFLOAD, wanted) < 0) {
     int error = errno;
     close(fd);
     return to_js(env, -error);
@@ -33,50 +58,127 @@ napi_value tun_open(napi_env env, napi_callback_info info) {
   return to_js(env, fd);
 }
 
-/* tunRead(fd, slab, list, from, count) -> packets read into the frames of those rows, or -errno. A packet that does not
- * fit between headroom and tailroom is dropped whole, never cut: read into the tailroom shows that there was more. */
+/* tunAttach(fd) -> id on this thread, or -errno */
+napi_value tun_attach(napi_env env, napi_callback_info info) {
+  int32_t fd;
+  if (!read_ints(env, info, 1, &fd)) return NULL;
+  struct state *state = state_of(env);
+  for (int id = 0; id < MAX_TUNS; id++) {
+    if (state->tuns[id] != NULL) continue;
+    struct tun *tun = malloc(sizeof *tun);
+    if (tun == NULL) return to_js(env, -ENOMEM);
+    tun->fd = fd;
+    memset(&tun->super, 0, sizeof tun->super);
+    state->tuns[id] = tun;
+    return to_js(env, id);
+  }
+  return to_js(env, -ENOSPC);
+}
+
+static struct tun *tun_at(napi_env env, int32_t id) {
+  struct state *state = state_of(env);
+  if (id >= 0 && id < MAX_TUNS && state->tuns[id] != NULL) return state->tuns[id];
+  throw_type(env, "no such queue");
+  return NULL;
+}
+
+/* tunDetach(id): the descriptor stays open */
+napi_value tun_detach(napi_env env, napi_callback_info info) {
+  int32_t id;
+  if (!read_ints(env, info, 1, &id)) return NULL;
+  struct tun *tun = tun_at(env, id);
+  if (tun == NULL) return NULL;
+  state_of(env)->tuns[id] = NULL;
+  free(tun);
+  return to_js(env, 0);
+}
+
+void tun_release(struct state *state) {
+  for (int id = 0; id < MAX_TUNS; id++) free(state->tuns[id]);
+}
+
+/* tunRead(id, slab, list, from, count) -> rows filled, or -errno. A packet that does not fit between headroom and tailroom
+ * is never cut: its row is empty and has FATE -1; -2 for one whose offload header does not fit it. */
 napi_value tun_read(napi_env env, napi_callback_info info) {
   int32_t n[5];
   struct burst burst;
   if (!read_ints(env, info, 5, n) || !read_burst(env, n[1], n[2], n[3], n[4], &burst)) return NULL;
+  struct tun *tun = tun_at(env, n[0]);
+  if (tun == NULL) return NULL;
   struct slab *slab = burst.slab;
   size_t room = slab->frame_size - slab->headroom - slab->tailroom;
   int32_t got = 0;
   while (got < burst.count) {
     int32_t row = burst.rows[got];
     if (row < 0 || (uint32_t)row >= slab->frames) return throw_type(env, "no such row");
-    size_t at = (size_t)row * slab->frame_size + slab->headroom;
-    ssize_t length = read(n[0], slab->bytes + at, room + slab->tailroom);
-    if (length < 0) {
-      if (errno == EINTR) continue;
-      if (got == 0 && errno != EAGAIN) return to_js(env, -errno);
-      break;
+    int32_t fate = 0;
+    size_t at = (size_t)row * slab->frame_size + slab->headroom, length = 0;
+    if (!super_left(&tun->super)) {
+      ssize_t bytes = read(tun->fd, tun->bytes, sizeof tun->bytes);
+      if (bytes < 0) {
+        if (errno == EINTR) continue;
+        if (got == 0 && errno != EAGAIN) return to_js(env, -errno);
+        break;
+      }
+      struct vnet_header header;
+      if (bytes == 0) break;
+      if (bytes <= VNET_BYTES) continue;
+      memcpy(&header, tun->bytes, VNET_BYTES);
+      if (!super_begin(&tun->super, &header, tun->bytes + VNET_BYTES, (size_t)bytes - VNET_BYTES)) {
+        memset(&tun->super, 0, sizeof tun->super);
+        fate = FATE_MALFORMED;
+      }
     }
-    if ((size_t)length > room) continue;
-    slab->rows[row * ROW_WORDS + ROW_START] = (int32_t)at;
-    slab->rows[row * ROW_WORDS + ROW_END] = (int32_t)(at + (size_t)length);
+    if (fate == 0) {
+      length = super_next(&tun->super, slab->bytes + at, room);
+      if (length == 0) fate = FATE_TOO_BIG;
+    }
+    int32_t *words = slab->rows + (size_t)row * ROW_WORDS;
+    words[ROW_START] = (int32_t)at;
+    words[ROW_END] = (int32_t)(at + length);
+    words[ROW_FATE] = fate;
     got++;
   }
   return to_js(env, got);
 }
 
-/* tunWrite(fd, slab, list, from, count) -> packets written before the device was full, or -errno of the first. */
+/* tunWrite(id, slab, list, from, count) -> packets written before the device was full, or -errno of the first. The headers
+ * of packets that leave joined are overwritten. */
 napi_value tun_write(napi_env env, napi_callback_info info) {
   int32_t n[5];
   struct burst burst;
   if (!read_ints(env, info, 5, n) || !read_burst(env, n[1], n[2], n[3], n[4], &burst)) return NULL;
-  int32_t done = 0;
-  while (done < burst.count) {
+  struct tun *tun = tun_at(env, n[0]);
+  if (tun == NULL) return NULL;
+  for (int32_t i = 0; i < burst.count; i++) {
     uint8_t *start;
     size_t length;
-    if (!row_span(burst.slab, burst.rows[done], &start, &length)) return throw_type(env, "row outside the slab");
-    ssize_t wrote = write(n[0], start, length);
+    if (!row_span(burst.slab, burst.rows[i], &start, &length)) return throw_type(env, "row outside the slab");
+  }
+  struct iovec vectors[MAX_BURST + 1];
+  int32_t done = 0;
+  while (done < burst.count) {
+    struct vnet_header header;
+    memset(&header, 0, sizeof header);
+    int32_t joined = join_length(&burst, done, burst.count - done);
+    size_t skip = joined > 1 ? join_header(&burst, done, joined, &header) : 0;
+    vectors[0].iov_base = &header;
+    vectors[0].iov_len = VNET_BYTES;
+    for (int32_t i = 0; i < joined; i++) {
+      uint8_t *start;
+      size_t length;
+      row_span(burst.slab, burst.rows[done + i], &start, &length);
+      size_t from = i == 0 ? 0 : skip;
+      vectors[1 + i].iov_base = start + from;
+      vectors[1 + i].iov_len = length - from;
+    }
+    ssize_t wrote = writev(tun->fd, vectors, joined + 1);
     if (wrote < 0) {
       if (errno == EINTR) continue;
       if (done == 0) return to_js(env, -errno);
       break;
     }
-    done++;
+    done += joined;
   }
   return to_js(env, done);
 }

@@ -21,9 +21,11 @@ export interface Binding {
   unregisterSlab(id: number): number;
   registerList(list: Int32Array): number;
   unregisterList(id: number): number;
-  tunOpen(name: string, multiQueue: number): number;
-  tunRead(fd: number, slab: number, list: number, from: number, count: number): number;
-  tunWrite(fd: number, slab: number, list: number, from: number, count: number): number;
+  tunOpen(name: string, multiQueue: number, offloads: number): number;
+  tunAttach(fd: number): number;
+  tunDetach(id: number): number;
+  tunRead(id: number, slab: number, list: number, from: number, count: number): number;
+  tunWrite(id: number, slab: number, list: number, from: number, count: number): number;
   packetOpen(ifindex: number, slots: number): number;
   packetClose(id: number): number;
   packetFd(id: number): number;
@@ -103,7 +105,7 @@ export function probe(): { readonly addon: Probe; readonly tun: Probe; readonly 
     const absent: Probe = { unsupported: `no native addon: ${reason}` };
     return { addon: absent, tun: absent, afPacket: absent };
   }
-  const tun = binding.tunOpen('espprobe%d', 0);
+  const tun = binding.tunOpen('espprobe%d', 0, 0);
   if (tun >= 0) binding.close(tun);
   const out = new Int32Array(6);
   const lo = binding.linkGet('lo', out);

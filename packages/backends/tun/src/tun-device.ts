@@ -8,6 +8,8 @@ export interface TunOptions {
   readonly queues: number;
   /** Bytes; 1400 when absent. */
   readonly mtu?: number;
+  /** Super-packets for TCP and UDP, cut and joined in the port; on when absent. */
+  readonly offloads?: boolean;
   /** IPv4 addresses, network order, with prefix lengths; the first one only is set by ioctl. */
   readonly addresses?: readonly { readonly address: Uint8Array; readonly bits: number }[];
 }
@@ -32,7 +34,7 @@ export class TunDevice {
 
   /** Throws XfrmError (UNSUPPORTED without the addon, BUSY, PERMISSION, NOT_FOUND, SYSTEM) and leaves no device behind. */
   static open(options: TunOptions): TunDevice {
-    const { name, queues, mtu = 1400, addresses = [] } = options;
+    const { name, queues, mtu = 1400, offloads = true, addresses = [] } = options;
     if (!Number.isInteger(queues) || queues < 1) throw new RangeError(`"queues" must be positive, got ${queues}`);
     const found = load();
     if (found.binding === null)
@@ -44,7 +46,8 @@ export class TunDevice {
     const { binding } = found;
     const fds: number[] = [];
     try {
-      for (let i = 0; i < queues; i++) fds.push(demand(binding.tunOpen(name, queues > 1 ? 1 : 0), 'open', name));
+      for (let i = 0; i < queues; i++)
+        fds.push(demand(binding.tunOpen(name, queues > 1 ? 1 : 0, offloads ? 1 : 0), 'open', name));
       demand(binding.linkSet(name, LinkSet.MTU, mtu, 0), 'set the MTU of', name);
       for (const { address, bits } of addresses.slice(0, 1))
         demand(

@@ -4,6 +4,8 @@ import { DropReason, type Port, type PortContext, XfrmError } from '@espalier/xf
 import type { TunTicket } from './tun-device.ts';
 
 const BATCH = 64;
+/** What the addon says of a packet that does not fit a frame; anything else is malformed. */
+const OVERSIZE = -1;
 
 /** Opens one queue on this worker. The descriptor stays the device's. */
 export function openTunPort(ticket: TunTicket, context: PortContext): Port {
@@ -21,6 +23,8 @@ class TunPort implements Port {
   readonly #pool: FramePool;
   readonly #list: Int32Array = new Int32Array(BATCH);
   readonly #listId: number;
+  /** The queue on this thread: a super-packet that is being cut stays with it. */
+  readonly #queue: number;
 
   constructor(fd: number, binding: Binding, context: PortContext) {
     this.fd = fd;
@@ -29,6 +33,9 @@ class TunPort implements Port {
     this.#slabId = slabId(binding, context.slab);
     this.#pool = context.pool;
     this.#listId = binding.registerList(this.#list);
+    this.#queue = binding.tunAttach(fd);
+    if (this.#listId < 0 || this.#queue < 0)
+      throw new XfrmError({ code: 'NO_SPACE', what: 'too many TUN queues here' });
   }
 
   /** Writes inner packets `[START, END)`; the frames are free again at once. A full device drops: NO_ROOM. */
@@ -39,7 +46,7 @@ class TunPort implements Port {
       let n = 0;
       for (; i < burst.length && n < BATCH; i++)
         if (rows[list[i]! * Row.WORDS + Row.FATE] === 0) this.#list[n++] = list[i]!;
-      const wrote = n === 0 ? 0 : Math.max(0, this.#binding.tunWrite(this.fd, this.#slabId, this.#listId, 0, n));
+      const wrote = n === 0 ? 0 : Math.max(0, this.#binding.tunWrite(this.#queue, this.#slabId, this.#listId, 0, n));
       for (let k = 0; k < wrote; k++) this.#pool.give(this.#list[k]!);
       for (let k = wrote; k < n; k++) rows[this.#list[k]! * Row.WORDS + Row.FATE] = DropReason.NO_ROOM;
       taken += wrote;
@@ -56,12 +63,14 @@ class TunPort implements Port {
       if (frame < 0) break;
       this.#list[n] = frame;
     }
-    const got = n === 0 ? 0 : Math.max(0, this.#binding.tunRead(this.fd, this.#slabId, this.#listId, 0, n));
+    const got = n === 0 ? 0 : Math.max(0, this.#binding.tunRead(this.#queue, this.#slabId, this.#listId, 0, n));
     const rows = this.#slab.rows;
     for (let k = 0; k < got; k++) {
       const row = this.#list[k]!;
       const r = row * Row.WORDS;
+      const fate = rows[r + Row.FATE]!;
       resetRow(rows, row, rows[r + Row.START]!, rows[r + Row.END]!, RowState.UNSET);
+      if (fate !== 0) rows[r + Row.FATE] = fate === OVERSIZE ? DropReason.TOO_BIG : DropReason.BAD_INNER;
       burst.list[burst.length++] = row;
     }
     for (let k = n - 1; k >= got; k--) this.#pool.give(this.#list[k]!);
@@ -78,5 +87,6 @@ class TunPort implements Port {
 
   close(): void {
     this.#binding.unregisterList(this.#listId);
+    this.#binding.tunDetach(this.#queue);
   }
 }
