@@ -1,7 +1,5 @@
 /** One gateway of the main job, in its own namespace: a child process that is told everything over IPC. */
-import { AfPacketDevice } from '@espalier/af-packet';
-import { TunDevice } from '@espalier/tun';
-import { Gateway, type GatewayPlan } from 'espalier';
+import { Gateway, type GatewayPlan, openDevices } from 'espalier';
 
 export type Command =
   | { readonly id: number; readonly type: 'start'; readonly plan: GatewayPlan; readonly workerFile: string }
@@ -11,11 +9,7 @@ export type Command =
 let gateway: Gateway | null = null;
 
 async function start(plan: GatewayPlan, workerFile: string): Promise<void> {
-  const lowers = plan.bond.lowers.map((name, index) =>
-    AfPacketDevice.open({ name, index, ports: plan.workers, receiver: index % plan.workers }),
-  );
-  const tun = TunDevice.open({ name: plan.inside.name, queues: plan.workers, mtu: plan.inside.mtu });
-  gateway = await Gateway.start({ plan, workerFile, lowers, inside: tun });
+  gateway = await Gateway.start({ plan, workerFile, ...(await openDevices(plan)) });
 }
 
 /** Milliseconds until the set of usable slaves shrinks, looked at every half millisecond or so. */

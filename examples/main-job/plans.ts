@@ -52,10 +52,13 @@ export function makePlans(engine: EngineName): [GatewayPlan, GatewayPlan] {
         policy: 'layer3+4',
         mac: MACS[side],
         peerMac: MACS[other]!,
-        lowers: Array.from({ length: LINKS }, (_, i) => `${side === 0 ? 'a' : 'b'}${i}`),
+        lowers: Array.from(
+          { length: LINKS },
+          (_, i) => ({ kind: 'af-packet', name: `${side === 0 ? 'a' : 'b'}${i}` }) as const,
+        ),
         mtu: 1500,
       },
-      inside: { name: 'tun0', mtu: 1400, addresses: [] },
+      inside: { kind: 'tun', name: 'tun0', mtu: 1400, addresses: [] },
       sas,
       policies,
     };

@@ -6,5 +6,6 @@ export default defineConfig(
     index: 'src/index.ts',
     cli: 'src/cli.ts',
     worker: 'src/worker.ts',
+    'run-worker': 'src/run-worker.ts',
   }),
 );

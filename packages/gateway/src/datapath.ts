@@ -5,7 +5,7 @@ import { type Burst, createBurst, createPool, createSlab, type FramePool } from 
 import { DROP_CODES, type HandleSource, LowerHandles, OffloadTable, type Port, settle } from '@espalier/xfrm';
 import { openEngine } from './engine.ts';
 import type { Order, WorkerStart } from './messages.ts';
-import { openPort } from './open-port.ts';
+import type { OpenPort } from './open-port.ts';
 
 const BATCH = 64;
 const REAP_EVERY = 64;
@@ -23,7 +23,7 @@ export class Datapath {
   #rounds = 0;
 
   /** Throws what opening a port throws; ports opened before are closed again. */
-  constructor(start: WorkerStart) {
+  constructor(start: WorkerStart, open: OpenPort) {
     const { worker, workers, maxSas } = start;
     const slab = createSlab({ frames: start.frames });
     this.#pool = createPool(slab, 0, start.frames, worker);
@@ -47,8 +47,8 @@ export class Datapath {
     const context = { slab, pool: this.#pool, engine, handles: late };
     const opened: Port[] = [];
     try {
-      for (const ticket of start.lowers) opened.push(openPort(ticket, context));
-      this.#inside = openPort(start.inside, context);
+      for (const ticket of start.lowers) opened.push(open(ticket, context));
+      this.#inside = open(start.inside, context);
     } catch (error) {
       for (const port of opened) port.close();
       throw error;

@@ -15,28 +15,29 @@ import {
   type LowerDevice,
   OffloadTable,
   PortStat,
-  type PortTicket,
   type Sa,
   Sad,
   SaKey,
   XfrmError,
 } from '@espalier/xfrm';
-import type { Answer, Order, WorkerStart } from './messages.ts';
-import type { GatewayPlan, SaPlan } from './plan.ts';
+import type { InsideDevice } from './devices.ts';
+import { type Answer, errorOf, type Order, type WorkerStart } from './messages.ts';
+import { type GatewayPlan, MAX_LOWERS, MAX_SAS, type SaPlan } from './plan.ts';
+import { workerFileBeside } from './worker-file.ts';
 
-const MAX_SAS = 256;
-const MAX_LOWERS = 32;
 const FRAMES = 2048;
 const BOND_INDEX = MAX_LOWERS;
 
 export interface GatewayOptions {
   readonly plan: GatewayPlan;
-  /** The bundled worker.ts. */
-  readonly workerFile: URL | string;
   /** Slaves in order; the gateway closes them. */
   readonly lowers: readonly LowerDevice[];
-  /** A port ticket of the inside device per worker, and how to close the device. */
-  readonly inside: { ticket(worker: number): PortTicket; close(): void };
+  /** The gateway closes it. */
+  readonly inside: InsideDevice;
+  /** A file that calls `runWorker`; the package's own when absent. */
+  readonly workerFile?: URL | string;
+  /** Called once when a worker ends that nobody asked to: what it carried stands still from then on. */
+  readonly onFailure?: (error: Error) => void;
 }
 
 /** Counters of one slave, all workers together. */
@@ -46,7 +47,13 @@ export interface SlaveStats extends SlaveState {
   readonly clear: number;
   readonly received: number;
   readonly opened: number;
+  /** Refused for want of a handle. */
   readonly noHandle: number;
+  /** Refused for any other reason, nothing sealed. */
+  readonly refused: number;
+  /** Sealed, and then not taken by the device: sealed = sent + unsent where nothing else is sent. */
+  readonly unsent: number;
+  /** Lost by the device before they were read. */
   readonly overrun: number;
 }
 
@@ -69,6 +76,8 @@ interface WorkerHandle {
   readonly wake: number;
   readonly waiting: Map<number, { resolve(): void; reject(error: Error): void }>;
   next: number;
+  /** Why nothing is answered any more. */
+  gone: Error | null;
 }
 
 export class Gateway {
@@ -81,6 +90,7 @@ export class Gateway {
   readonly #slots: Map<string, number> = new Map();
   readonly #handles: number[] = [];
   readonly #keys: SaKey[] = [];
+  #started = false;
   #stopping: Promise<void> | null = null;
 
   private constructor(options: GatewayOptions) {
@@ -147,6 +157,8 @@ export class Gateway {
         received: total(PortStat.RECEIVED),
         opened: total(PortStat.OPENED),
         noHandle: total(PortStat.NO_HANDLE),
+        refused: total(PortStat.REFUSED),
+        unsent: total(PortStat.UNSENT),
         overrun: total(PortStat.OVERRUN),
       };
     });
@@ -170,15 +182,19 @@ export class Gateway {
       type: 'policies',
       policies: plan.policies.map(({ sa, ...policy }) => ({ ...policy, slot: sa === null ? -1 : this.slotOf(sa) })),
     });
+    this.#started = true;
   }
 
   #link(): Uint8Array | null {
-    const { mac, peerMac } = this.#options.plan.bond;
-    return this.bond.linkType === 'ethernet' ? Uint8Array.from([...peerMac, ...mac, 0, 0]) : null;
+    const { plan, lowers } = this.#options;
+    const { mac = lowers[0]?.mac, peerMac } = plan.bond;
+    return this.bond.linkType === 'ethernet'
+      ? Uint8Array.from([...peerMac, ...(mac ?? new Uint8Array(6)), 0, 0])
+      : null;
   }
 
   async #startWorker(worker: number): Promise<void> {
-    const { plan, lowers, inside, workerFile } = this.#options;
+    const { plan, lowers, inside, workerFile = workerFileBeside(import.meta.url) } = this.#options;
     const { binding } = load();
     const stats = new SharedArrayBuffer((DROP_CODES + MAX_SAS * SaStat.COLUMNS) * 8);
     const mail = new SharedArrayBuffer(4);
@@ -207,23 +223,27 @@ export class Gateway {
       wake,
       waiting: new Map(),
       next: 1,
+      gone: null,
     };
     this.#workers.push(handle);
     await new Promise<void>((resolve, reject) => {
       handle.waiting.set(0, { resolve, reject });
-      thread.on('message', ({ id, error }: Answer) => {
+      thread.on('message', ({ id, failure }: Answer) => {
         const waiter = handle.waiting.get(id);
         handle.waiting.delete(id);
-        if (error === null) waiter?.resolve();
-        else waiter?.reject(new XfrmError({ code: 'CLOSED', what: `worker ${worker}: ${error}` }));
+        if (failure === null) waiter?.resolve();
+        else waiter?.reject(errorOf(failure));
       });
-      const fail = (why: Error): void => {
+      const end = (why: Error): void => {
+        if (handle.gone !== null) return;
+        handle.gone = why;
         this.bond.workerGone(worker);
         for (const waiter of handle.waiting.values()) waiter.reject(why);
         handle.waiting.clear();
+        if (this.#started && this.#stopping === null) this.#options.onFailure?.(why);
       };
-      thread.on('error', (error) => fail(error));
-      thread.on('exit', (code) => fail(new XfrmError({ code: 'CLOSED', what: `worker ${worker} ended (${code})` })));
+      thread.on('error', end);
+      thread.on('exit', (code) => end(new XfrmError({ code: 'CLOSED', what: `worker ${worker} ended (${code})` })));
     });
   }
 
@@ -268,7 +288,11 @@ export class Gateway {
       });
       await this.#tellAll({
         type: 'add-in',
-        ticket: { ...common, window: { memory: window.memory, offset: window.offset } },
+        ticket: {
+          ...common,
+          window: { memory: window.memory, offset: window.offset },
+          ...(plan.selectors === undefined ? {} : { selectors: plan.selectors }),
+        },
       });
     } else {
       const allocator = SequenceAllocator.create({
@@ -302,6 +326,7 @@ export class Gateway {
   }
 
   #tell(worker: WorkerHandle, order: Order): Promise<void> {
+    if (worker.gone !== null) return Promise.reject(worker.gone);
     const id = worker.next++;
     return new Promise((resolve, reject) => {
       worker.waiting.set(id, { resolve, reject });

@@ -1,7 +1,7 @@
 /** What goes between the control thread and a worker; plain data. */
 import type { BondTicket } from '@espalier/bond';
 import type { InboundTicket, OutboundTicket } from '@espalier/esp';
-import type { LinkType, PolicyTicket, PortTicket } from '@espalier/xfrm';
+import { type LinkType, type PolicyTicket, type PortTicket, XfrmError, type XfrmErrorDetail } from '@espalier/xfrm';
 import type { EngineName } from './engine.ts';
 
 export interface WorkerStart {
@@ -31,8 +31,23 @@ export type Order =
   | { readonly type: 'policies'; readonly policies: readonly PolicyTicket[] }
   | { readonly type: 'stop' };
 
-/** Every order is answered once. */
+/** An error as it crosses between threads. */
+export type Failure =
+  | { readonly kind: 'xfrm'; readonly detail: XfrmErrorDetail }
+  | { readonly kind: 'bug'; readonly text: string };
+
+/** Every order is answered once; the start of a worker is order 0. */
 export interface Answer {
   readonly id: number;
-  readonly error: string | null;
+  readonly failure: Failure | null;
+}
+
+export function failureOf(error: unknown): Failure {
+  if (error instanceof XfrmError) return { kind: 'xfrm', detail: error.detail };
+  return { kind: 'bug', text: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+}
+
+/** The error on the thread that asked. */
+export function errorOf(failure: Failure): Error {
+  return failure.kind === 'xfrm' ? new XfrmError(failure.detail) : new Error(failure.text);
 }

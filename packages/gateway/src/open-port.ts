@@ -1,15 +1,20 @@
 import { type AfPacketTicket, openAfPacketPort } from '@espalier/af-packet';
-import { type MockTicket, openMockPort } from '@espalier/mock';
+import { type MockTicket, type MockTunTicket, openMockPort, openMockTunPort } from '@espalier/mock';
 import { openTunPort, type TunTicket } from '@espalier/tun';
 import { type Port, type PortContext, type PortTicket, XfrmError } from '@espalier/xfrm';
 
-/** Opens a port of any backend on this worker. */
+/** How a worker turns a ticket into a port. */
+export type OpenPort = (ticket: PortTicket, context: PortContext) => Port;
+
+/** Opens a port of any backend of this project on the calling worker. Throws XfrmError UNSUPPORTED on other kinds. */
 export function openPort(ticket: PortTicket, context: PortContext): Port {
   switch (ticket.kind) {
     case 'af-packet':
       return openAfPacketPort(ticket as AfPacketTicket, context);
     case 'mock':
       return openMockPort(ticket as MockTicket, context);
+    case 'mock-tun':
+      return openMockTunPort(ticket as MockTunTicket, context);
     case 'tun':
       return openTunPort(ticket as TunTicket, context);
     default:

@@ -1,6 +1,11 @@
 import type { BondMode, XmitHashPolicy } from '@espalier/bond';
+import type { SelectorTicket } from '@espalier/esp';
 import type { AlgorithmName, PolicyTicket } from '@espalier/xfrm';
 import type { EngineName } from './engine.ts';
+
+export const MAX_WORKERS = 64;
+export const MAX_SAS = 256;
+export const MAX_LOWERS = 32;
 
 export interface SaPlan {
   readonly name: string;
@@ -17,11 +22,33 @@ export interface SaPlan {
   readonly window: number;
   readonly offload: 'crypto' | 'none';
   readonly noHandle: 'drop' | 'software';
+  /** Inbound only: inner packets that may come out (RFC 4301 4.4.1); absent = any. */
+  readonly selectors?: readonly SelectorTicket[];
 }
 
 /** A policy whose SA is still a name. */
 export interface PolicyPlan extends Omit<PolicyTicket, 'slot'> {
   readonly sa: string | null;
+}
+
+/** A slave to be: an existing interface, or one in memory whose far end nobody holds (to try a plan without privileges). */
+export type LowerPlan =
+  | { readonly kind: 'af-packet'; readonly name: string }
+  | {
+      readonly kind: 'mock';
+      readonly name: string;
+      /** SAs that it takes at most. */
+      readonly saSlots: number;
+    };
+
+/** A TUN of the kernel's, or one in memory. */
+export interface InsidePlan {
+  readonly kind: 'tun' | 'mock';
+  readonly name: string;
+  /** Bytes of the largest inner packet. */
+  readonly mtu: number;
+  /** At most one, IPv4, with its prefix length; others are for `ip address add`. */
+  readonly addresses: readonly { readonly address: Uint8Array; readonly bits: number }[];
 }
 
 /** Everything a gateway is made of: a config file after parsing. */
@@ -32,18 +59,15 @@ export interface GatewayPlan {
     readonly name: string;
     readonly mode: BondMode;
     readonly policy: XmitHashPolicy;
-    readonly mac: Uint8Array;
+    /** Source of what is sent on every slave; that of the first slave when absent, as in the kernel. */
+    readonly mac?: Uint8Array;
     /** Link address of the peer on every slave. */
     readonly peerMac: Uint8Array;
-    readonly lowers: readonly string[];
-    /** Bytes. */
+    readonly lowers: readonly LowerPlan[];
+    /** Bytes of the largest outer packet. */
     readonly mtu: number;
   };
-  readonly inside: {
-    readonly name: string;
-    readonly mtu: number;
-    readonly addresses: readonly { readonly address: Uint8Array; readonly bits: number }[];
-  };
+  readonly inside: InsidePlan;
   readonly sas: readonly SaPlan[];
   readonly policies: readonly PolicyPlan[];
 }

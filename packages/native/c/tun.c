@@ -26,23 +26,25 @@ struct tun {
   uint8_t bytes[READ_BYTES];
 };
 
-/* tunOpen(name, multiQueue, offloads) -> fd or -errno */
+/* tunOpen(name, flags, offloads) -> fd or -errno. Flags: 1 = multi-queue, 2 = only if there is no such device yet. Without
+ * the second, a multi-queue device of the same user is joined, whoever else reads from it. */
 napi_value tun_open(napi_env env, napi_callback_info info) {
   napi_value args[3];
   size_t argc = 3;
   char name[16];
-  int32_t multi = 0, offloads = 0;
+  int32_t flags = 0, offloads = 0;
   if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 3)
     return throw_type(env, "too few arguments");
   if (!read_name(env, args[0], name)) return NULL;
-  if (napi_get_value_int32(env, args[1], &multi) != napi_ok || napi_get_value_int32(env, args[2], &offloads) != napi_ok)
+  if (napi_get_value_int32(env, args[1], &flags) != napi_ok || napi_get_value_int32(env, args[2], &offloads) != napi_ok)
     return throw_type(env, "expected an integer");
   int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return to_js(env, -errno);
   struct ifreq request;
   memset(&request, 0, sizeof request);
   memcpy(request.ifr_name, name, sizeof name);
-  request.ifr_flags = (short)(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | (multi ? IFF_MULTI_QUEUE : 0));
+  request.ifr_flags = (short)(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | (flags & 1 ? IFF_MULTI_QUEUE : 0) |
+                              (flags & 2 ? IFF_TUN_EXCL : 0));
   if (ioctl(fd, TUNSETIFF, &request) < 0) {
     int error = errno;
     close(fd);

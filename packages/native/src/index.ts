@@ -21,7 +21,8 @@ export interface Binding {
   unregisterSlab(id: number): number;
   registerList(list: Int32Array): number;
   unregisterList(id: number): number;
-  tunOpen(name: string, multiQueue: number, offloads: number): number;
+  /** `flags`: of TunOpen. */
+  tunOpen(name: string, flags: number, offloads: number): number;
   tunAttach(fd: number): number;
   tunDetach(id: number): number;
   tunRead(id: number, slab: number, list: number, from: number, count: number): number;
@@ -82,7 +83,7 @@ function find(): Loaded {
       failures.push((error as Error).message);
     }
   }
-  const status = join(here, '..', 'build', 'status.json');
+  const status = join(dirname(places[places.length - 1]!), 'status.json');
   const built = existsSync(status)
     ? (JSON.parse(readFileSync(status, 'utf8')) as { reason: string; mend: string })
     : null;
@@ -211,6 +212,9 @@ export function linkInfo(binding: Binding, name: string): LinkInfo | number {
     mac,
   };
 }
+
+/** For `Binding.tunOpen`: several queues; refuse (EBUSY) a device that exists already (IFF_TUN_EXCL). */
+export const TunOpen = { MULTI_QUEUE: 1, EXCLUSIVE: 2 } as const;
 
 /** For `Binding.linkSet`. */
 export const LinkSet = { UP: 0, MTU: 1, IPV4: 2 } as const;

@@ -24,6 +24,8 @@ export const PortStat = {
   REFUSED: 10,
   /** Frames that the device lost before they were read (ring overrun). */
   OVERRUN: 11,
+  /** Rows of SEALED that the device then would not take: SEALED + SENT_SEALED + CLEAR = SENT + UNSENT. */
+  UNSENT: 12,
   COLUMNS: 16,
 } as const;
 

@@ -37,6 +37,8 @@ class AfPacketPort implements Port {
   readonly #receives: boolean;
   readonly #crypto: SoftOffloadPort;
   readonly #stats: Float64Array;
+  /** Word 0: administratively up, as the device saw it last. */
+  readonly #link: Int32Array;
   #reaps = 0;
 
   constructor(socket: number, binding: Binding, ticket: AfPacketTicket, context: PortContext) {
@@ -49,6 +51,7 @@ class AfPacketPort implements Port {
     this.#index = ticket.index;
     this.#receives = ticket.ringSlots > 0;
     this.#stats = attachPortStats(ticket.stats).port(ticket.port);
+    this.#link = new Int32Array(ticket.link);
     this.#crypto = new SoftOffloadPort({
       memory: ticket.keys,
       engine: context.engine,
@@ -60,7 +63,9 @@ class AfPacketPort implements Port {
     this.fd = this.#receives ? binding.packetFd(socket) : -1;
   }
 
+  /** A link known to be down refuses before anything is sealed; one that goes down in between leaves rows UNSENT. */
   xmit(burst: Burst): number {
+    if (Atomics.load(this.#link, 0) === 0) return this.#refuse(burst);
     this.#crypto.seal(burst);
     const { rows, list } = burst;
     let taken = 0;
@@ -80,6 +85,19 @@ class AfPacketPort implements Port {
       taken += n === 0 ? 0 : this.#send(n);
     }
     return taken;
+  }
+
+  #refuse(burst: Burst): number {
+    const { rows, list } = burst;
+    let refused = 0;
+    for (let i = 0; i < burst.length; i++) {
+      const r = list[i]! * Row.WORDS;
+      if (rows[r + Row.FATE] !== 0) continue;
+      rows[r + Row.FATE] = DropReason.LINK_DOWN;
+      refused++;
+    }
+    this.#stats[PortStat.REFUSED] = this.#stats[PortStat.REFUSED]! + refused;
+    return 0;
   }
 
   #send(n: number): number {
@@ -102,7 +120,7 @@ class AfPacketPort implements Port {
           ? DropReason.TOO_BIG
           : DropReason.LINK_DOWN;
     for (let k = sent; k < n; k++) rows[this.#list[k]! * Row.WORDS + Row.FATE] = fate;
-    stats[PortStat.REFUSED] = stats[PortStat.REFUSED]! + n - sent;
+    stats[PortStat.UNSENT] = stats[PortStat.UNSENT]! + n - sent;
     return sent;
   }
 

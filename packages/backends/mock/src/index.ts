@@ -1,10 +1,11 @@
 export { MockDevice, type MockDeviceOptions, type MockTicket } from './device.ts';
 export type { MockFaultCounts, MockFaults } from './faults.ts';
 export { MockInside, type PacketListener } from './inside.ts';
+export { MockTun, MockTunQueue, type MockTunTicket, openMockTunPort } from './mock-tun.ts';
 export { MockNic } from './nic.ts';
 export { createMockPair, type MockPair, type MockPairOptions } from './pair.ts';
 export { openMockPort } from './port.ts';
-export type { MockRing } from './ring.ts';
+export { MockRing } from './ring.ts';
 export type { MockSaTable, MockSaTableTicket } from './sa-table.ts';
 export type { MockTap } from './sender.ts';
 export { type MockSide, MockWire, type MockWireOptions, type MockWireTicket } from './wire.ts';

@@ -1,4 +1,4 @@
-import { type Binding, errnoName, LinkSet, load } from '@espalier/native';
+import { type Binding, errnoName, LinkSet, linkInfo, load, TunOpen } from '@espalier/native';
 import { type PortTicket, XfrmError } from '@espalier/xfrm';
 
 export interface TunOptions {
@@ -46,8 +46,11 @@ export class TunDevice {
     const { binding } = found;
     const fds: number[] = [];
     try {
+      const flags = queues > 1 ? TunOpen.MULTI_QUEUE : 0;
+      // A device that exists is taken over only when nobody reads from it: a persistent one of `ip tuntap add`.
+      const exclusive = idle(binding, name) ? 0 : TunOpen.EXCLUSIVE;
       for (let i = 0; i < queues; i++)
-        fds.push(demand(binding.tunOpen(name, queues > 1 ? 1 : 0, offloads ? 1 : 0), 'open', name));
+        fds.push(demand(binding.tunOpen(name, flags | (i === 0 ? exclusive : 0), offloads ? 1 : 0), 'open', name));
       demand(binding.linkSet(name, LinkSet.MTU, mtu, 0), 'set the MTU of', name);
       for (const { address, bits } of addresses.slice(0, 1))
         demand(
@@ -73,6 +76,12 @@ export class TunDevice {
   close(): void {
     for (const fd of this.#fds.splice(0)) this.#binding.close(fd);
   }
+}
+
+/** There is such a device and no queue of it is open: the kernel takes the carrier away with the last one. */
+function idle(binding: Binding, name: string): boolean {
+  const info = linkInfo(binding, name);
+  return typeof info !== 'number' && !info.carrier;
 }
 
 function demand(result: number, what: string, name: string): number {

@@ -1,0 +1,142 @@
+#!/usr/bin/env node
+/** The `espalier` command. Exit codes: 0 done, 1 failed while running, 2 could not be done as asked. */
+import { readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { XfrmError } from '@espalier/xfrm';
+import { loadConfig } from './config.ts';
+import { openDevices } from './devices.ts';
+import { Gateway, type GatewayStats } from './gateway.ts';
+import type { GatewayPlan } from './plan.ts';
+import { capabilities, describeCapabilities } from './probe.ts';
+
+const USAGE = `usage: espalier run CONFIG [--check] [--stats SECONDS]
+       espalier probe [--json]
+       espalier --help | --version
+
+run      a gateway from a YAML or JSON file, until SIGINT or SIGTERM; a second signal does not wait
+         --check    only read the file and say what is in it
+         --stats    print counters every so many seconds
+probe    what this machine can do, and why not`;
+
+const FAILED = 1;
+const REFUSED = 2;
+const say = (text: string): void => {
+  process.stdout.write(`${text}\n`);
+};
+
+/** What a person asked for cannot be done: no stack, one sentence. */
+class UsageError extends Error {}
+
+async function main(): Promise<number> {
+  const { values, positionals } = read();
+  if (values.help) {
+    say(USAGE);
+    return 0;
+  }
+  if (values.version) {
+    say(version());
+    return 0;
+  }
+  const [command, ...rest] = positionals;
+  if (command === 'probe' && rest.length === 0) {
+    const list = capabilities();
+    say(
+      values.json ? JSON.stringify(Object.fromEntries(list.map((c) => [c.name, c.state]))) : describeCapabilities(list),
+    );
+    return 0;
+  }
+  if (command === 'run' && rest.length === 1) {
+    const plan = loadConfig(rest[0]!);
+    if (!values.check) return run(plan, seconds(values.stats));
+    say(summary(plan));
+    return 0;
+  }
+  throw new UsageError(
+    command === undefined ? 'expected a command' : `cannot make sense of "${positionals.join(' ')}"`,
+  );
+}
+
+function read() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        help: { type: 'boolean', short: 'h' },
+        version: { type: 'boolean', short: 'V' },
+        check: { type: 'boolean' },
+        json: { type: 'boolean' },
+        stats: { type: 'string' },
+      },
+    });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function seconds(text: string | undefined): number {
+  if (text === undefined) return 0;
+  const value = Number(text);
+  if (!(value > 0 && value <= 86_400)) throw new UsageError(`--stats takes seconds from 0 to 86400, got "${text}"`);
+  return value;
+}
+
+function version(): string {
+  // One folder above this file, as source and as built.
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+async function run(plan: GatewayPlan, every: number): Promise<number> {
+  let end: (code: number) => void = () => undefined;
+  const ended = new Promise<number>((resolve) => {
+    end = resolve;
+  });
+  let signals = 0;
+  const signalled = (signal: NodeJS.Signals): void => {
+    // The first asks, the second insists: 130 and 143, as a shell counts signals.
+    if (++signals > 1) process.exit(signal === 'SIGINT' ? 130 : 143);
+    end(0);
+  };
+  process.on('SIGINT', signalled);
+  process.on('SIGTERM', signalled);
+  const gateway = await Gateway.start({
+    plan,
+    ...(await openDevices(plan)),
+    onFailure: (error) => {
+      process.stderr.write(`espalier: ${sentence(error)}\n`);
+      end(FAILED);
+    },
+  });
+  const ticker = every > 0 ? setInterval(() => say(counters(gateway.stats())), every * 1000) : null;
+  say(`running: ${summary(plan)}`);
+  const code = await ended;
+  if (ticker !== null) clearInterval(ticker);
+  const last = gateway.stats();
+  await gateway.stop();
+  say(`stopped: ${counters(last)}`);
+  return code;
+}
+
+function summary({ workers, engine, bond, inside, sas, policies }: GatewayPlan): string {
+  const lowers = bond.lowers.map((l) => l.name).join(', ');
+  return `${inside.name} over ${bond.name} (${bond.mode}, ${bond.policy}; ${lowers}), ${sas.length} SAs, ${policies.length} policies, ${workers} workers, engine ${engine}`;
+}
+
+function counters({ slaves, drops }: GatewayStats): string {
+  const each = slaves.map((s) => `${s.name}${s.usable ? '' : ' (not usable)'} sent ${s.sent} received ${s.received}`);
+  const lost = Object.entries(drops).map(([name, count]) => `${name} ${count}`);
+  return `${each.join(', ')}; drops: ${lost.join(', ') || 'none'}`;
+}
+
+function sentence(error: Error): string {
+  return error instanceof XfrmError ? `${error.code}: ${error.message}` : (error.stack ?? error.message);
+}
+
+main().then(
+  (code) => process.exit(code),
+  (error: Error) => {
+    if (error instanceof UsageError) process.stderr.write(`espalier: ${error.message}\n${USAGE}\n`);
+    else process.stderr.write(`espalier: ${sentence(error)}\n`);
+    process.exit(error instanceof UsageError || error instanceof XfrmError ? REFUSED : FAILED);
+  },
+);

@@ -1,0 +1,191 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { probe } from '@espalier/native';
+import { capabilities } from 'espalier';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { bundleCommand } from '../../../scripts/bundle.ts';
+
+const ADDON = join(import.meta.dirname, '..', '..', 'native', 'build', 'espalier.node');
+const env = { ...process.env, ESPALIER_ADDON: ADDON };
+const folder = mkdtempSync(join(tmpdir(), 'espalier-cli-'));
+let cli = '';
+beforeAll(() => {
+  cli = bundleCommand();
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const sa = (name: string, direction: string, spi: number): object => ({
+  name,
+  direction,
+  spi,
+  source: direction === 'out' ? '192.0.2.1' : '192.0.2.2',
+  destination: direction === 'out' ? '192.0.2.2' : '192.0.2.1',
+  algorithm: 'chacha20poly1305',
+  key: '00'.repeat(36),
+});
+
+/** Writes a config of mock devices with some of it replaced. */
+function config(name: string, over: object = {}, lower: object = {}): string {
+  const file = join(folder, `${name}.json`);
+  const plan = {
+    bond: { peerMac: '02:00:00:00:00:0b', lowers: [{ kind: 'mock', name: 'm0', ...lower }] },
+    inside: { kind: 'mock' },
+    sas: [sa('out', 'out', 0x1000), sa('in', 'in', 0x1100)],
+    policies: [{ source: '10.1.0.0/24', destination: '10.2.0.0/24', action: 'protect', sa: 'out' }],
+    ...over,
+  };
+  writeFileSync(file, JSON.stringify(plan));
+  return file;
+}
+
+interface Ended {
+  code: number | null;
+  out: string;
+  err: string;
+}
+
+function ended(child: ChildProcess, until?: string, then?: (child: ChildProcess) => void): Promise<Ended> {
+  return new Promise((resolve) => {
+    let out = '';
+    let err = '';
+    let told = false;
+    child.stdout!.on('data', (d) => {
+      out += d;
+      if (!told && until !== undefined && out.includes(until)) {
+        told = true;
+        then?.(child);
+      }
+    });
+    child.stderr!.on('data', (d) => {
+      err += d;
+    });
+    child.on('close', (code) => resolve({ code, out, err }));
+  });
+}
+
+const espalier = (...args: string[]): Promise<Ended> => ended(spawn(process.execPath, [cli, ...args], { env }));
+
+/** One line, its typed code first. */
+function refused({ code, err }: Ended, sentence: RegExp): void {
+  expect(err).toMatch(sentence);
+  expect(err.trim().split('\n')).toHaveLength(1);
+  expect(code).toBe(2);
+}
+
+const state = (name: string): string => {
+  const found = capabilities().find((c) => c.name === name)!.state;
+  return found === 'supported' ? '' : JSON.stringify(found);
+};
+const withoutNamespaces = state('network namespaces') || state('native addon');
+
+describe('the espalier command', () => {
+  it('says what it does, and which version it is', async () => {
+    expect((await espalier('--help')).out).toMatch(/^usage: espalier run CONFIG/);
+    const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '..', 'package.json'), 'utf8'));
+    expect(await espalier('--version')).toMatchObject({ code: 0, out: `${version}\n` });
+  });
+
+  it('ends with 2 and its usage when it cannot make sense of what was asked', async () => {
+    for (const args of [[], ['walk'], ['run'], ['run', 'a', 'b'], ['--wat'], ['probe', '--stats', '0', 'x']]) {
+      const { code, err } = await espalier(...args);
+      expect([args, code]).toEqual([args, 2]);
+      expect(err).toContain('usage: espalier');
+    }
+  });
+
+  it('says of each capability whether it is there, and why not', async () => {
+    const { code, out } = await espalier('probe', '--json');
+    expect(code).toBe(0);
+    expect(Object.keys(JSON.parse(out))).toEqual([
+      'native addon',
+      'TUN',
+      'AF_PACKET',
+      'network namespaces',
+      'engine ipsec-mb',
+      'engine openssl',
+      'engine node',
+      'engine noble',
+    ]);
+    const without = await ended(
+      spawn(process.execPath, [cli, 'probe'], { env: { ...env, ESPALIER_ADDON: '/nowhere' } }),
+    );
+    expect(without.out).toMatch(/native addon +no: .*\nTUN +no: no native addon/);
+  });
+
+  it('only looks at a file with --check', async () => {
+    const { code, out } = await espalier('run', '--check', config('check'));
+    expect([code, out]).toEqual([
+      0,
+      'tun0 over bond0 (802.3ad, layer3+4; m0), 2 SAs, 1 policies, 2 workers, engine auto\n',
+    ]);
+  });
+
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    it(`runs until ${signal}, ends its workers and devices, and says so`, async () => {
+      const child = spawn(process.execPath, [cli, 'run', config(signal)], { env });
+      const { code, out, err } = await ended(child, 'running:', (c) => c.kill(signal));
+      expect([code, err]).toEqual([0, '']);
+      expect(out).toMatch(/\nstopped: m0 sent 0 received 0; drops: none\n$/);
+    });
+
+  it('refuses a file with a mistake', async () => {
+    refused(
+      await espalier('run', config('mistake', { workers: 0 })),
+      /^espalier: CONFIG: .*mistake\.json: workers: expected/,
+    );
+  });
+
+  it('refuses when a lower refuses an SA', async () => {
+    refused(
+      await espalier('run', config('full', {}, { saSlots: 1 })),
+      /^espalier: ROLLED_BACK: rolled back, m0 refused: m0 refused SPI 0x00001000/,
+    );
+  });
+
+  it.skipIf(withoutNamespaces)(`refuses a device that is not there ${withoutNamespaces}`, async () => {
+    const lowers = { bond: { peerMac: '02:00:00:00:00:0b', lowers: [{ kind: 'af-packet', name: 'nowhere0' }] } };
+    refused(await espalier('run', config('absent', lowers)), /^espalier: NOT_FOUND: no network interface nowhere0/);
+  });
+
+  const addon = probe().addon === 'supported' ? '' : JSON.stringify(probe().addon);
+  const other = process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : {};
+  it.skipIf(addon)(`refuses what this user may not do ${addon}`, async () => {
+    const file = config('nobody', {
+      bond: { peerMac: '02:00:00:00:00:0b', lowers: [{ kind: 'af-packet', name: 'lo' }] },
+    });
+    spawnSync('chmod', ['755', folder]);
+    const { uid, gid } = other as { uid?: number; gid?: number };
+    const options = uid === undefined ? { env } : { env, uid, gid: gid! };
+    refused(
+      await ended(spawn(process.execPath, [cli, 'run', file], options)),
+      /^espalier: PERMISSION: cannot open an AF_PACKET socket on lo/,
+    );
+  });
+
+  const tun = withoutNamespaces || (process.getuid?.() === 0 ? state('TUN') : '');
+  /** In a namespace of its own, with the list of interfaces before and after. */
+  const apart = (script: string): Promise<Ended> => {
+    const enter = process.getuid?.() === 0 ? '-n' : '-Urn';
+    const devices = "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' \\n'; echo";
+    return ended(spawn('unshare', [enter, 'sh', '-c', `${devices}; ${script}; ${devices}`], { env }));
+  };
+
+  it.skipIf(tun)(`refuses a TUN name that is taken, and leaves it to its owner ${tun}`, async () => {
+    const file = config('tun', { inside: { name: 'espt0' } });
+    const run = `timeout 20 '${process.execPath}' '${cli}' run '${file}'`;
+    const first = `${run} >${folder}/first 2>&1 & owner=$!; until grep -qs running ${folder}/first; do sleep 0.05; done`;
+    const { out, err } = await apart(`${first}; ${run}; echo " $?"; kill $owner; wait $owner; echo " $?"`);
+    expect(err).toBe('espalier: BUSY: TUN device espt0 is in use by another process\n');
+    // As it was: the refused one with 2, the owner with 0, no device left.
+    expect(out.split('\n').map((line) => line.trim())).toEqual(['lo', '2', '0', 'lo', '']);
+  });
+
+  it.skipIf(tun)(`takes the TUN away again when an SA is refused ${tun}`, async () => {
+    const file = config('undone', { inside: { name: 'espt1' } }, { saSlots: 1 });
+    const { out, err } = await apart(`'${process.execPath}' '${cli}' run '${file}'; echo " $?"`);
+    expect(err).toMatch(/^espalier: ROLLED_BACK: /);
+    expect(out.split('\n').map((line) => line.trim())).toEqual(['lo', '2', 'lo', '']);
+  });
+});

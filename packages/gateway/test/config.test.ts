@@ -1,0 +1,186 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { XfrmError } from '@espalier/xfrm';
+import { loadConfig, parseConfig } from 'espalier';
+import { afterAll, describe, expect, it } from 'vitest';
+
+const EXAMPLE = join(import.meta.dirname, '..', '..', '..', 'examples', 'gateway.yaml');
+const KEY = 'a1b2c3d4e5f60718293a4b5c6d7e8f9001122334';
+const folder = mkdtempSync(join(tmpdir(), 'espalier-config-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const sa = (over: object = {}): Record<string, unknown> => ({
+  name: 'out',
+  direction: 'out',
+  spi: '0x1000',
+  source: '192.0.2.1',
+  destination: '192.0.2.2',
+  algorithm: 'aes128gcm16',
+  key: KEY,
+  ...over,
+});
+const base = {
+  bond: { peerMac: '02:00:00:00:00:0b', lowers: [{ kind: 'mock', name: 'm0' }] },
+  inside: { kind: 'mock' },
+  sas: [sa(), sa({ name: 'in', direction: 'in', spi: '0x1100' })],
+  policies: [{ source: '10.1.0.0/24', destination: '10.2.0.0/24', action: 'protect', sa: 'out' }],
+};
+const bond = (over: object): object => ({ bond: { ...base.bond, ...over } });
+const onlySa = (over: object): object => ({ sas: [sa(over)] });
+const policy = (over: object): object => ({ policies: [{ ...base.policies[0], ...over }] });
+
+function complaint(text: string): XfrmError {
+  try {
+    parseConfig(text, 'gw.yaml');
+  } catch (error) {
+    if (error instanceof XfrmError) return error;
+    throw error;
+  }
+  throw new Error('the config was taken');
+}
+
+describe('a config file', () => {
+  it('is what the annotated example says', () => {
+    const plan = loadConfig(EXAMPLE);
+    expect(plan.bond).toMatchObject({ name: 'bond0', mode: '802.3ad', policy: 'layer3+4', mtu: 1500 });
+    expect(plan.bond.lowers.map((lower) => lower.name)).toEqual(['eth1', 'eth2']);
+    expect(plan.inside.addresses).toEqual([{ address: Uint8Array.of(10, 1, 0, 1), bits: 24 }]);
+    expect(plan.sas.map((one) => [one.name, one.spi, one.key.length])).toEqual([
+      ['out', 0x1000, 20],
+      ['in', 0x1100, 20],
+    ]);
+    expect(plan.sas[1]!.selectors).toHaveLength(1);
+    expect(plan.policies[0]).toMatchObject({ action: 'protect', sa: 'out', protocol: null, sourceBits: 24 });
+  });
+
+  it('may be JSON, and what is left out has its default', () => {
+    const plan = parseConfig(JSON.stringify(base), 'gw.json');
+    expect([plan.workers, plan.engine, plan.inside.mtu, plan.bond.mode]).toEqual([2, 'auto', 1400, '802.3ad']);
+    expect(plan.sas[0]).toMatchObject({ esn: true, window: 4096, offload: 'crypto', noHandle: 'drop' });
+  });
+
+  it('takes keys from files beside it', () => {
+    writeFileSync(join(folder, 'out.key'), `${KEY}\n`);
+    const plan = parseConfig(
+      JSON.stringify({ ...base, ...onlySa({ key: { file: 'out.key' } }) }),
+      join(folder, 'gw.yaml'),
+    );
+    expect(Buffer.from(plan.sas[0]!.key).toString('hex')).toBe(KEY);
+  });
+
+  it('reads IPv6 everywhere an address may stand', () => {
+    const six = { source: '2001:db8::1', destination: '2001:db8::2' };
+    const plan = parseConfig(
+      JSON.stringify({ ...base, ...onlySa(six), ...policy({ source: '2001:db8:1::/48', destination: '::/0' }) }),
+      'gw.yaml',
+    );
+    expect(plan.sas[0]!.source).toHaveLength(16);
+    expect([plan.policies[0]!.sourceBits, plan.policies[0]!.destinationBits]).toEqual([48, 0]);
+  });
+
+  const wrong: [what: string, over: object, path: string, expected: RegExp, got: string | undefined][] = [
+    ['an unknown setting', { wrokers: 2 }, 'wrokers', /no such setting/, 'one'],
+    ['a missing part', { inside: undefined }, 'inside', /a value/, 'nothing'],
+    ['a missing field deep down', { sas: [{ ...sa(), spi: undefined }] }, 'sas[0].spi', /a value/, 'nothing'],
+    ['too many workers', { workers: 65 }, 'workers', /from 1 to 64/, '65'],
+    ['half a worker', { workers: 1.5 }, 'workers', /integer/, '1.5'],
+    ['an unknown engine', { engine: 'rot13' }, 'engine', /node, noble/, '"rot13"'],
+    ['an unknown mode', bond({ mode: 'balance-rr' }), 'bond.mode', /802.3ad/, '"balance-rr"'],
+    ['a bad link address', bond({ peerMac: '02:00' }), 'bond.peerMac', /link address/, '"02:00"'],
+    ['no lowers', bond({ lowers: [] }), 'bond.lowers', /at least one/, 'a list'],
+    [
+      'an unknown kind',
+      bond({ lowers: [{ kind: 'xdp', name: 'a' }] }),
+      'bond.lowers[0].kind',
+      /af-packet, mock/,
+      '"xdp"',
+    ],
+    [
+      'one lower twice',
+      bond({
+        lowers: [
+          { kind: 'mock', name: 'm' },
+          { kind: 'mock', name: 'm' },
+        ],
+      }),
+      'bond.lowers[1].name',
+      /of its own/,
+      'that of bond.lowers[0]',
+    ],
+    ['a long interface name', { inside: { name: 'a-very-long-name' } }, 'inside.name', /1 to 15/, '"a-very-long-name"'],
+    ['an octal address', onlySa({ source: '192.0.2.010' }), 'sas[0].source', /an address/, '"192.0.2.010"'],
+    ['a short address', onlySa({ source: '192.0.2' }), 'sas[0].source', /an address/, '"192.0.2"'],
+    ['mixed families', onlySa({ source: '2001:db8::1' }), 'sas[0].destination', /same family/, undefined],
+    ['a reserved SPI', onlySa({ spi: 255 }), 'sas[0].spi', /0x100/, '255'],
+    ['an SPI of 33 bits', onlySa({ spi: 2 ** 32 }), 'sas[0].spi', /0xffffffff/, String(2 ** 32)],
+    ['an unknown algorithm', onlySa({ algorithm: 'rot13' }), 'sas[0].algorithm', /aes128gcm16/, '"rot13"'],
+    ['a small window', onlySa({ window: 31 }), 'sas[0].window', /from 32/, '31'],
+    ['two SAs of one name', { sas: [sa(), sa({ spi: 0x1002 })] }, 'sas[1].name', /of its own/, 'that of sas[0]'],
+    ['two SAs of one SPI', { sas: [sa(), sa({ name: 'o2' })] }, 'sas[1].spi', /of its own/, 'that of sas[0]'],
+    ['selectors outbound', onlySa({ selectors: [] }), 'sas[0].selectors', /policies choose/, undefined],
+    ['offload that cannot be', bond({ xmitHashPolicy: 'layer2' }), 'sas[0].offload', /layer3\+4 only/, 'crypto'],
+    ['a prefix too long', policy({ source: '10.0.0.0/33' }), 'policies[0].source', /a prefix/, '"10.0.0.0/33"'],
+    ['prefixes of two families', policy({ source: '::/0' }), 'policies[0].destination', /same family/, undefined],
+    ['an unknown SA', policy({ sa: 'in' }), 'policies[0].sa', /outbound SAs: out/, 'in'],
+    ['an SA for nothing', policy({ action: 'discard' }), 'policies[0].sa', /nothing/, 'out'],
+    ['an unknown protocol', policy({ protocol: 'igmp?' }), 'policies[0].protocol', /tcp/, '"igmp?"'],
+    ['packets that cannot fit', { inside: { mtu: 1500 } }, 'inside.mtu', /at most 14/, '1500'],
+  ];
+  for (const [what, over, path, expected, got] of wrong)
+    it(`is refused with its path: ${what}`, () => {
+      const { code, detail } = complaint(JSON.stringify({ ...base, ...over }));
+      expect(code).toBe('CONFIG');
+      expect(detail).toMatchObject({ file: 'gw.yaml', path });
+      expect((detail as { expected: string }).expected).toMatch(expected);
+      expect((detail as { got?: string }).got).toBe(got);
+    });
+
+  it('is refused with the line when it is no YAML', () => {
+    const { message } = complaint('workers: 2\nbond: [\n');
+    expect(message).toMatch(/^gw\.yaml: line \d, column \d+: expected YAML or JSON, got /);
+  });
+
+  it('is refused when it is not there', () => {
+    expect(() => loadConfig(join(folder, 'absent.yaml'))).toThrow(
+      /absent\.yaml: .*expected a readable file, got ENOENT/,
+    );
+  });
+
+  it('never has its keys in a complaint', () => {
+    const digits = KEY.slice(0, -1);
+    const texts = [
+      JSON.stringify({ ...base, ...onlySa({ key: digits }) }),
+      JSON.stringify({ ...base, ...onlySa({ key: `${KEY}00` }) }),
+      JSON.stringify({ ...base, ...onlySa({ key: { hex: KEY } }) }),
+      JSON.stringify({ ...base, ...onlySa({ key: [KEY] }) }),
+      JSON.stringify({ ...base, ...onlySa({ key: 1234567890123 }) }),
+      JSON.stringify({ ...base, ...onlySa({ algorithm: KEY }) }),
+      JSON.stringify({ ...base, ...onlySa({ kye: KEY }) }),
+      JSON.stringify({ ...base, ...onlySa({ source: `0x${KEY}` }) }),
+      `sas:\n  - key: "${KEY}`,
+      `sas: [ { key: ${KEY} ] }`,
+    ];
+    for (const text of texts) {
+      const { message } = complaint(text);
+      for (let i = 0; i + 8 <= digits.length; i++) expect(message).not.toContain(digits.slice(i, i + 8));
+      expect(message).not.toContain('1234567890123');
+    }
+  });
+
+  it('ends in a plan or a complaint whatever a byte of it becomes', () => {
+    const text = JSON.stringify(base);
+    const step = process.env.ESPALIER_LONG ? 1 : 7;
+    let refused = 0;
+    for (let at = 0; at < text.length; at += step)
+      for (const put of ['', '"', '{', '9', 'x', '\u0000', '&']) {
+        try {
+          parseConfig(text.slice(0, at) + put + text.slice(at + 1), 'gw.yaml');
+        } catch (error) {
+          expect(error).toBeInstanceOf(XfrmError);
+          refused++;
+        }
+      }
+    expect(refused).toBeGreaterThan(500);
+  });
+});
