@@ -166,16 +166,13 @@ function pppoe(): number {
   const { view } = walk;
   // Version 1, type 1, code 0 (RFC 2516 4).
   if (!has(8) || view.getUint16(walk.at) !== 0x1100) return BAD;
-  let protocol = view.getUint16(walk.at + 6);
-  if ((protocol & 0x0100) !== 0) {
-    // A compressed protocol field (RFC 1661 6.5).
-    protocol >>= 8;
-    walk.at += 7;
-  } else walk.at += 8;
+  const protocol = view.getUint16(walk.at + 6);
+  walk.at += 8;
   if (protocol === PPP_IPV4) walk.type = EtherType.IPV4;
   else if (protocol === PPP_IPV6) walk.type = EtherType.IPV6;
   else if (protocol === PPP_MPLS_UNICAST) walk.type = MPLS_UNICAST;
   else if (protocol === PPP_MPLS_MULTICAST) walk.type = MPLS_MULTICAST;
+  // Any other protocol of two bytes (RFC 1661 2); a compressed one is not looked into.
   else return (protocol & 0x0101) === 0x0001 ? GOOD : BAD;
   return TYPE_AGAIN;
 }

@@ -29,6 +29,14 @@ export function makeFrame(r: Random): Uint8Array {
   return Uint8Array.from(frame);
 }
 
+/** As the kernel does before the bond sees a frame: the outermost tag becomes metadata. */
+export function untag(frame: Uint8Array): { bytes: Uint8Array; tag: number } {
+  const type = (frame[12]! << 8) | frame[13]!;
+  if (frame.length < 18 || (type !== 0x8100 && type !== 0x88a8)) return { bytes: frame, tag: 0 };
+  const tag = 0x10000 | (frame[14]! << 8) | frame[15]!;
+  return { bytes: Uint8Array.from([...frame.slice(0, 12), ...frame.slice(16)]), tag };
+}
+
 /** EtherType and what follows it. */
 function typed(r: Random, depth: number): number[] {
   const kind = depth > 5 ? r(2) : r(20);

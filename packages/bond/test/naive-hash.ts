@@ -127,11 +127,9 @@ function deep(type: number, b: number[], tagged: boolean): Found {
       case 0x8864: {
         demand(rest, 8);
         if (rest[0] !== 0x11 || rest[1] !== 0) throw new Short();
-        const compressed = rest[6]! % 2 === 1;
-        const p = compressed ? rest[6]! : be16(rest, 6);
-        const after = rest.slice(compressed ? 7 : 8);
+        const p = be16(rest, 6);
         const next = { 33: 0x0800, 87: 0x86dd, 641: 0x8847, 643: 0x8848 }[p];
-        if (next !== undefined) return again(next, after);
+        if (next !== undefined) return again(next, rest.slice(8));
         if (Math.floor(p / 256) % 2 !== 0 || p % 2 !== 1) throw new Short();
         return;
       }

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { XMIT_HASH_POLICIES, xmitHash } from '../src/index.ts';
-import { makeFrame, random } from './frames.ts';
+import { makeFrame, random, untag } from './frames.ts';
 import { naiveXmitHash } from './naive-hash.ts';
 
 const LONG = process.env.ESPALIER_LONG === '1';
@@ -15,14 +15,6 @@ interface Frame {
 const { frames } = JSON.parse(readFileSync(new URL('vectors/linux-bond-hash.json', import.meta.url), 'utf8')) as {
   frames: Frame[];
 };
-
-/** As the kernel does before the bond sees a frame: the outermost tag becomes metadata. */
-function untag(frame: Uint8Array<ArrayBuffer>): { bytes: Uint8Array<ArrayBuffer>; tag: number } {
-  const type = (frame[12]! << 8) | frame[13]!;
-  if (frame.length < 18 || (type !== 0x8100 && type !== 0x88a8)) return { bytes: frame, tag: 0 };
-  const tag = 0x10000 | (frame[14]! << 8) | frame[15]!;
-  return { bytes: Uint8Array.from([...frame.slice(0, 12), ...frame.slice(16)]), tag };
-}
 
 describe('the transmit hash', () => {
   it.each(XMIT_HASH_POLICIES)('equals the kernel for every frame, policy %s', (policy) => {
