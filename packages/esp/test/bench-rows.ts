@@ -16,8 +16,8 @@ export class Bench {
   readonly pool: FramePool;
   readonly burst: Burst;
 
-  constructor(frames = 64) {
-    this.slab = createSlab({ frames });
+  constructor(frames = 64, frameSize = 2048) {
+    this.slab = createSlab({ frames, frameSize });
     this.pool = createPool(this.slab);
     this.burst = createBurst(this.slab, frames);
   }

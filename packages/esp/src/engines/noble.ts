@@ -7,7 +7,8 @@ import { NobleCbc, NobleCcm, NobleCtr, NobleGcm } from './noble-aes.ts';
 import { NobleChacha } from './noble-chacha.ts';
 import { NobleHmac } from './noble-hmac.ts';
 
-const SUITE: CipherSuite = {
+/** noble's pieces. */
+export const NOBLE_SUITE: CipherSuite = {
   aeads: {
     'aes-gcm': (key, icvLength) => new NobleGcm(key, icvLength),
     'aes-ccm': (key, icvLength) => new NobleCcm(key, icvLength),
@@ -27,5 +28,5 @@ const SUITE: CipherSuite = {
 
 /** Pure JavaScript on @noble, everywhere; has every algorithm. AES there uses tables: not constant-time against a local attacker. */
 export function nobleEngine(options: EngineOptions = {}): CryptoEngine {
-  return new RowEngine('noble', SUITE, options);
+  return new RowEngine('noble', NOBLE_SUITE, options);
 }

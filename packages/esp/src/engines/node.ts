@@ -150,7 +150,8 @@ class NodeHmac implements Mac {
 const mac = (hash: HashName) => (key: Uint8Array) => new NodeHmac(hash, key);
 const bits = (key: Uint8Array): number => key.length * 8;
 
-const SUITE: CipherSuite = {
+/** node:crypto's pieces. */
+export const NODE_SUITE: CipherSuite = {
   aeads: {
     'aes-gcm': (key, icvLength) => new NodeAead(`aes-${bits(key)}-gcm`, key, icvLength),
     'aes-ccm': (key, icvLength) => new NodeCcm(`aes-${bits(key)}-ccm` as CipherCCMTypes, key, icvLength),
@@ -165,5 +166,5 @@ const SUITE: CipherSuite = {
 
 /** The OpenSSL of the Node process through node:crypto, packet by packet; has every algorithm. */
 export function nodeEngine(options: EngineOptions = {}): CryptoEngine {
-  return new RowEngine('node', SUITE, options);
+  return new RowEngine('node', NODE_SUITE, options);
 }
