@@ -1,3 +1,4 @@
+export { jointEngine, SECOND_KEYS } from './engines/joint.ts';
 export { type AeadBinding, type AeadProvider, nativeEngine } from './engines/native.ts';
 export { nobleEngine } from './engines/noble.ts';
 export { EspInbound } from './inbound.ts';

@@ -14,6 +14,8 @@ import { type CipherSuite, has, makeTransform, type Transform } from './transfor
 export interface EngineOptions {
   /** Also the transforms that are for old peers only (HMAC-SHA1); false when absent. */
   readonly legacy?: boolean;
+  /** Keys are numbered from here on, 1 when absent: two engines whose numbers do not meet can work on one burst. */
+  readonly firstKey?: number;
 }
 
 interface Key {
@@ -29,12 +31,15 @@ export class RowEngine implements CryptoEngine {
   readonly algorithms: readonly AlgorithmName[];
   readonly #suite: CipherSuite;
   readonly #keys: (Key | null)[] = [null];
+  /** Key number n lies at n - base. */
+  readonly #base: number;
   readonly #free: number[] = [];
 
   constructor(name: string, suite: CipherSuite, options: EngineOptions = {}) {
     this.name = name;
     this.#suite = suite;
-    const { legacy = false } = options;
+    const { legacy = false, firstKey = 1 } = options;
+    this.#base = firstKey - 1;
     this.algorithms = ALGORITHM_NAMES.filter((n) => has(suite, ALGORITHMS[n]) && (legacy || !ALGORITHMS[n].legacy));
   }
 
@@ -47,16 +52,16 @@ export class RowEngine implements CryptoEngine {
     const material = key.reveal().slice();
     const transform = makeTransform(this.#suite, ALGORITHMS[algorithm], keyParts(algorithm, material), esn);
     material.fill(0);
-    const number = this.#free.pop() ?? this.#keys.length;
-    this.#keys[number] = { transform, ivLength, icvLength, esn };
+    const number = this.#free.pop() ?? this.#base + this.#keys.length;
+    this.#keys[number - this.#base] = { transform, ivLength, icvLength, esn };
     return number;
   }
 
   remove(key: number): void {
-    const entry = this.#keys[key];
+    const entry = this.#keyOf(key);
     if (!entry) throw new RangeError(`no key ${key} in engine ${this.name}`);
     entry.transform.destroy();
-    this.#keys[key] = null;
+    this.#keys[key - this.#base] = null;
     this.#free.push(key);
   }
 
@@ -65,7 +70,7 @@ export class RowEngine implements CryptoEngine {
     for (let i = 0; i < burst.length; i++) {
       const r = list[i]! * Row.WORDS;
       if (rows[r + Row.STATE] !== RowState.TO_SEAL || rows[r + Row.FATE] !== 0) continue;
-      const key = this.#keys[rows[r + Row.KEY]!];
+      const key = this.#keyOf(rows[r + Row.KEY]!);
       if (!key) continue;
       const end = rows[r + Row.END]! - key.icvLength;
       key.transform.seal(slab, rows[r + Row.ESP]!, end, rows[r + Row.SEQ_LO]!, key.esn ? rows[r + Row.SEQ_HI]! : 0);
@@ -78,7 +83,7 @@ export class RowEngine implements CryptoEngine {
     for (let i = 0; i < burst.length; i++) {
       const r = list[i]! * Row.WORDS;
       if (rows[r + Row.STATE] !== RowState.RECEIVED || rows[r + Row.FATE] !== 0) continue;
-      const key = this.#keys[rows[r + Row.KEY]!];
+      const key = this.#keyOf(rows[r + Row.KEY]!);
       if (!key) continue;
       const esp = rows[r + Row.ESP]!;
       const start = esp + ESP_HEADER_LENGTH + key.ivLength;
@@ -91,6 +96,11 @@ export class RowEngine implements CryptoEngine {
         rows[r + Row.STATE] = RowState.ICV_BAD;
       }
     }
+  }
+
+  #keyOf(number: number): Key | null | undefined {
+    const at = number - this.#base;
+    return at > 0 ? this.#keys[at] : null;
   }
 
   #unsupported(what: string): XfrmError {

@@ -1,5 +1,5 @@
 /** Which engine seals and opens: chosen once per worker, overridable, said aloud. */
-import { nativeEngine, nobleEngine } from '@espalier/esp';
+import { jointEngine, nativeEngine, nobleEngine, SECOND_KEYS } from '@espalier/esp';
 import { nodeEngine } from '@espalier/esp/node';
 import { aead, load } from '@espalier/native';
 import { type CryptoEngine, XfrmError } from '@espalier/xfrm';
@@ -19,7 +19,8 @@ export function openEngine(name: EngineName): CryptoEngine {
   const providers = name === 'auto' ? (['ipsec-mb', 'openssl'] as const) : [name];
   for (const provider of providers) {
     const engine = addon === null ? null : nativeEngine(addon, provider);
-    if (engine !== null) return engine;
+    // What the addon has not got (CCM, GMAC, CTR) node:crypto does.
+    if (engine !== null) return jointEngine(engine, nodeEngine({ firstKey: SECOND_KEYS }));
   }
   if (name === 'auto') return nodeEngine();
   const found = load();

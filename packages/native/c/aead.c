@@ -42,7 +42,7 @@ static int32_t free_key(struct state *state) {
 }
 
 /* aeadInstall(material: Uint8Array, provider, kind, flags, ivLength, icvLength, saltLength, macLength) -> key number above
- * 0, or -errno. Material: cipher key, HMAC key, salt. */
+ * 0, or -errno. Material: cipher key, salt, HMAC key. */
 napi_value aead_install(napi_env env, napi_callback_info info) {
   napi_value args[8];
   size_t argc = 8, length = 0;
@@ -78,8 +78,8 @@ napi_value aead_install(napi_env env, napi_callback_info info) {
   key->icv = (uint8_t)n[4];
   key->salt_length = (uint8_t)n[5];
   key->hash = (uint8_t)mac;
-  memcpy(key->salt, bytes + cipher + mac, (size_t)n[5]);
-  error = provider->install(key, bytes, cipher, bytes + cipher, mac);
+  memcpy(key->salt, bytes + cipher, (size_t)n[5]);
+  error = provider->install(key, bytes, cipher, bytes + cipher + n[5], mac);
   if (error != 0) {
     wipe((uint8_t *)key, sizeof *key);
     free(key);
@@ -134,7 +134,7 @@ static bool read_rows(napi_env env, napi_callback_info info, struct burst *out) 
     return false;
   }
   struct state *state = state_of(env);
-  if (slab < 0 || (uint32_t)slab >= MAX_SLABS || state->slabs[slab].bytes == NULL) {
+  if (slab < 0 || slab >= state->slabs_size || state->slabs[slab].bytes == NULL) {
     throw_type(env, "no such slab");
     return false;
   }
@@ -174,11 +174,11 @@ static inline bool lay_out(const struct burst *burst, const int32_t *words, cons
 }
 
 /* Nonce and associated data (RFC 4106 4 and 5, RFC 7634 2, RFC 8750 2). */
-static inline void prepare(const struct aead_key *key, const int32_t *words, struct esp_packet *p) {
+static inline void prepare(const struct aead_key *key, struct esp_packet *p) {
   memcpy(p->nonce, key->salt, 4);
   if (key->flags & FLAG_IMPLICIT_IV) {
     put32(p->nonce + key->salt_length, p->seq_hi);
-    put32(p->nonce + key->salt_length + 4, (uint32_t)words[ROW_SEQ_LO]);
+    memcpy(p->nonce + key->salt_length + 4, p->esp + 4, 4);
   } else {
     memcpy(p->nonce + key->salt_length, p->esp + ESP_HEADER, 8);
   }
@@ -212,7 +212,7 @@ napi_value aead_seal(napi_env env, napi_callback_info info) {
         put32(packet.esp + ESP_HEADER, packet.seq_hi);
         put32(packet.esp + ESP_HEADER + 4, (uint32_t)words[ROW_SEQ_LO]);
       }
-      prepare(key, words, &packet);
+      prepare(key, &packet);
     }
     if (!key->provider->seal(key, &packet)) continue;
     words[ROW_STATE] = STATE_SEALED;
@@ -236,7 +236,7 @@ napi_value aead_open(napi_env env, napi_callback_info info) {
       words[ROW_STATE] = STATE_ICV_BAD;
       continue;
     }
-    if (key->kind != KIND_CBC_HMAC) prepare(key, words, &packet);
+    if (key->kind != KIND_CBC_HMAC) prepare(key, &packet);
     if (key->provider->open(key, &packet)) {
       words[ROW_STATE] = STATE_OPENED;
       opened++;

@@ -33,7 +33,7 @@ struct aead_provider {
   const char *name;
   /* 0, or -ENOENT (not on this machine), -ENOSYS (found, but not usable). Finds and tests itself once. */
   int (*ready)(void);
-  /* Expands the key: cipher key, then the HMAC's. 0 or -errno. */
+  /* Expands the key. 0 or -errno. */
   int (*install)(struct aead_key *key, const uint8_t *cipher, size_t cipher_length, const uint8_t *mac, size_t mac_length);
   /* Forgets it, wiping what was derived from it. */
   void (*wipe)(struct aead_key *key);

@@ -16,7 +16,7 @@ enum {
 };
 enum { STATE_TO_SEAL = 1, STATE_SEALED = 2, STATE_RECEIVED = 4, STATE_OPENED = 5, STATE_ICV_BAD = 6 };
 
-enum { MAX_SLABS = 1024, MAX_LISTS = 256, MAX_PACKETS = 256, MAX_TUNS = 64, MAX_BURST = 256 };
+enum { MAX_SLABS = 1 << 16, MAX_LISTS = 256, MAX_PACKETS = 256, MAX_TUNS = 64, MAX_BURST = 256 };
 
 struct slab {
   napi_ref bytes_ref, rows_ref;
@@ -43,7 +43,8 @@ struct packet {
 
 /* Of one environment (one thread). */
 struct state {
-  struct slab slabs[MAX_SLABS];
+  struct slab *slabs; /* grows */
+  int32_t slabs_size;
   struct list lists[MAX_LISTS];
   struct packet packets[MAX_PACKETS];
   struct tun *tuns[MAX_TUNS];

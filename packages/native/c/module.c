@@ -52,7 +52,7 @@ bool read_name(napi_env env, napi_value value, char out[16]) {
 
 bool read_burst(napi_env env, int32_t slab, int32_t list, int32_t from, int32_t count, struct burst *out) {
   struct state *state = state_of(env);
-  if (slab < 0 || slab >= MAX_SLABS || state->slabs[slab].bytes == NULL) {
+  if (slab < 0 || slab >= state->slabs_size || state->slabs[slab].bytes == NULL) {
     throw_type(env, "no such slab");
     return false;
   }
@@ -88,6 +88,16 @@ static bool typed_array(napi_env env, napi_value value, napi_typedarray_type wan
   return type == want && *data != NULL;
 }
 
+static bool more_slabs(struct state *state) {
+  int32_t size = state->slabs_size == 0 ? 16 : state->slabs_size * 2;
+  struct slab *slabs = realloc(state->slabs, (size_t)size * sizeof *slabs);
+  if (slabs == NULL) return false;
+  memset(slabs + state->slabs_size, 0, (size_t)(size - state->slabs_size) * sizeof *slabs);
+  state->slabs = slabs;
+  state->slabs_size = size;
+  return true;
+}
+
 /* registerSlab(bytes: Uint8Array, rows: Int32Array, frames, frameSize, headroom, tailroom) -> id or -ENOSPC */
 static napi_value register_slab(napi_env env, napi_callback_info info) {
   napi_value args[6];
@@ -107,7 +117,8 @@ static napi_value register_slab(napi_env env, napi_callback_info info) {
       (size_t)n[0] * ROW_WORDS > rows_length || (int64_t)n[2] + n[3] >= n[1])
     return throw_type(env, "frames do not fit the slab");
   struct state *state = state_of(env);
-  for (int id = 0; id < MAX_SLABS; id++) {
+  for (int32_t id = 0; id < MAX_SLABS; id++) {
+    if (id == state->slabs_size && !more_slabs(state)) break;
     struct slab *slab = &state->slabs[id];
     if (slab->bytes != NULL) continue;
     if (napi_create_reference(env, args[0], 1, &slab->bytes_ref) != napi_ok ||
@@ -130,7 +141,7 @@ static napi_value unregister_slab(napi_env env, napi_callback_info info) {
   int32_t id;
   if (!read_ints(env, info, 1, &id)) return NULL;
   struct state *state = state_of(env);
-  if (id < 0 || id >= MAX_SLABS || state->slabs[id].bytes == NULL) return throw_type(env, "no such slab");
+  if (id < 0 || id >= state->slabs_size || state->slabs[id].bytes == NULL) return throw_type(env, "no such slab");
   napi_delete_reference(env, state->slabs[id].bytes_ref);
   napi_delete_reference(env, state->slabs[id].rows_ref);
   memset(&state->slabs[id], 0, sizeof state->slabs[id]);
@@ -177,6 +188,7 @@ static void finalize(napi_env env, void *data, void *hint) {
     if (state->packets[i].fd >= 0) packet_release(&state->packets[i]);
   aead_release(state);
   tun_release(state);
+  free(state->slabs);
   free(state);
 }
 

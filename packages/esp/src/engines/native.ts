@@ -1,6 +1,8 @@
 import type { Burst, FrameSlab } from '@espalier/wire';
 import {
+  ALGORITHM_NAMES,
   ALGORITHMS,
+  type Algorithm,
   type AlgorithmName,
   type CryptoEngine,
   type EngineKeyOptions,
@@ -14,6 +16,7 @@ export interface AeadBinding {
   slabId(slab: FrameSlab): number;
   /** 0 when the provider is there and has given a known answer. */
   ready(provider: number): number;
+  /** Material: cipher key, salt, HMAC key. A key number above 0, or -errno. */
   install(
     material: Uint8Array,
     provider: number,
@@ -37,50 +40,54 @@ export type AeadProvider = 'ipsec-mb' | 'openssl';
 const PROVIDER: Readonly<Record<AeadProvider, number>> = { 'ipsec-mb': 1, openssl: 2 };
 const GCM = 1;
 const CHACHA = 2;
+const CBC_HMAC = 3;
 const ESN = 1;
+const IMPLICIT_IV = 2;
 
-const KIND: Readonly<Partial<Record<AlgorithmName, number>>> = {
-  aes128gcm16: GCM,
-  aes192gcm16: GCM,
-  aes256gcm16: GCM,
-  chacha20poly1305: CHACHA,
-};
+/** The addon's number for a transform; 0 where it has none. */
+function kindOf({ cipher, hash, legacy }: Algorithm, provider: AeadProvider): number {
+  if (cipher === 'aes-gcm') return GCM;
+  if (cipher === 'chacha20-poly1305') return CHACHA;
+  return cipher === 'aes-cbc' && hash !== null && !legacy && provider === 'openssl' ? CBC_HMAC : 0;
+}
 
 /** One addon call per burst, in place. Belongs to one worker. */
 class NativeEngine implements CryptoEngine {
   readonly name: string;
-  readonly algorithms: readonly AlgorithmName[] = Object.keys(KIND) as AlgorithmName[];
+  readonly algorithms: readonly AlgorithmName[];
   readonly #binding: AeadBinding;
-  readonly #provider: number;
+  readonly #provider: AeadProvider;
   #slab: FrameSlab | null = null;
   #slabId = -1;
 
   constructor(binding: AeadBinding, provider: AeadProvider) {
     this.name = `native (${provider})`;
+    this.algorithms = ALGORITHM_NAMES.filter((name) => kindOf(ALGORITHMS[name], provider) !== 0);
     this.#binding = binding;
-    this.#provider = PROVIDER[provider];
+    this.#provider = provider;
   }
 
   install(algorithm: AlgorithmName, key: SaKey, options: EngineKeyOptions): number {
-    const kind = KIND[algorithm];
-    const { saltLength, ivLength, icvLength } = ALGORITHMS[algorithm];
+    const a = ALGORITHMS[algorithm];
+    const kind = kindOf(a, this.#provider);
+    if (kind === 0 || (options.icvLength ?? a.icvLength) !== a.icvLength) throw this.#unsupported(algorithm);
+    const flags = (options.esn ? ESN : 0) | (a.iv === 'implicit' ? IMPLICIT_IV : 0);
+    const provider = PROVIDER[this.#provider];
+    const { ivLength, icvLength, saltLength, integrityKeyLength } = a;
     const material = key.reveal().slice();
-    const number =
-      kind === undefined
-        ? -1
-        : this.#binding.install(
-            material,
-            this.#provider,
-            kind,
-            options.esn ? ESN : 0,
-            ivLength,
-            options.icvLength ?? icvLength,
-            saltLength,
-            0,
-          );
+    const number = this.#binding.install(
+      material,
+      provider,
+      kind,
+      flags,
+      ivLength,
+      icvLength,
+      saltLength,
+      integrityKeyLength,
+    );
     material.fill(0);
-    if (number > 0) return number;
-    throw new XfrmError({ code: 'UNSUPPORTED', device: `engine ${this.name}`, what: algorithm });
+    if (number <= 0) throw this.#unsupported(algorithm);
+    return number;
   }
 
   remove(key: number): void {
@@ -101,6 +108,10 @@ class NativeEngine implements CryptoEngine {
       this.#slab = slab;
     }
     return this.#slabId;
+  }
+
+  #unsupported(what: string): XfrmError {
+    return new XfrmError({ code: 'UNSUPPORTED', device: `engine ${this.name}`, what });
   }
 }
 
