@@ -2,14 +2,14 @@
  * The bond, control half. One actor: operations run one after another in one queue, each brings the world to what plan.ts
  * says it should be, in an order that leaves no moment in which a packet could leave through a lower without a handle:
  *
- *   joining   stateAdd on the lower -> handle into the table -> then into usable
- *   leaving   out of usable -> grace -> handle out of the table -> grace -> stateDelete -> last frame out -> stateFree
+ *   joining   stateAdd on the lower -> READY -> handle into the table -> then into usable
+ *   leaving   out of usable -> grace -> out of the table -> grace -> stateDelete -> last frame out -> stateFree
+ *
+ * What a link event takes away takes effect at once, before the queue: usable is posted without that slave.
  */
 import {
-  Feature,
   type FeatureSet,
   featureNames,
-  fixFeatures,
   type LinkType,
   type LowerDevice,
   type LowerHandle,
@@ -19,10 +19,14 @@ import {
   XfrmError,
   type XfrmUpper,
 } from '@espalier/xfrm';
+import { AD_SELECTS, type AdSelect, type Partner } from './aggregator.ts';
 import type { BondTicket } from './bond-port.ts';
-import { activeSlave, advertised, type BondMode, replicates, type SlaveFacts, usable, wantedReplicas } from './plan.ts';
-import { ReplicaTable } from './replicas.ts';
-import { SnapshotPublisher } from './snapshot.ts';
+import { execute, Refusal } from './execute.ts';
+import { featureNonsense, planFeatures } from './features.ts';
+import { BOND_MODES, type BondMode, JOIN_REFUSED, type JoinRefused, planAdd, replicates } from './plan.ts';
+import { SaEntry } from './replica.ts';
+import { Replicas, type SlaveState } from './replication.ts';
+import { Slave } from './slave.ts';
 import { XMIT_HASH_POLICIES, type XmitHashPolicy } from './xmit-hash.ts';
 
 export interface BondOptions {
@@ -30,296 +34,350 @@ export interface BondOptions {
   readonly index: number;
   readonly mode: BondMode;
   readonly xmitHashPolicy?: XmitHashPolicy;
+  /** 802.3ad: when to choose another aggregator, and which; `stable` when absent. */
+  readonly adSelect?: AdSelect;
+  /** Milliseconds that a link must have been up, or down, before it counts; 0 when absent. */
+  readonly upDelay?: number;
+  readonly downDelay?: number;
+  /** What becomes of a joining slave that cannot take an SA; `keep-out` when absent. */
+  readonly joinRefused?: JoinRefused;
+  /** Milliseconds, in the time of `tick`, after which a lower that does not answer counts as refusing; 2000 when absent. */
+  readonly addTimeout?: number;
+  /** Milliseconds after which frames posted count as stuck; 2000 when absent. */
+  readonly drainTimeout?: number;
   /** SA slots are below this. */
   readonly maxSas: number;
   /** Lower indices are below this. */
   readonly maxLowers: number;
   readonly workers: number;
   readonly offloads: OffloadTable;
-  /** How to let workers move while the actor waits for grace or for frames in flight; the bond has no timer of its own. */
+  /** How to let workers move while the actor waits for grace or for frames in flight; a turn of the event loop when absent. */
   readonly idle?: () => Promise<void>;
+  /** Closes a lower's sockets in every worker, which completes what is stuck in them. */
+  readonly closeSockets?: (lower: LowerDevice) => Promise<void>;
+  /** What went wrong with nobody waiting for it: in link events, late answers, frees. Nothing needs to be done about it. */
+  readonly report?: (trouble: XfrmError) => void;
 }
 
-interface Slave {
-  readonly lower: LowerDevice;
-  readonly unwatch: () => void;
-  keptOut: boolean;
-  /** Why it is kept out. */
-  reason: string;
+/** Counters of one SA on one lower through one worker's port. */
+export interface ReplicaStats extends SaStats {
+  readonly lower: number;
+  readonly worker: number;
 }
 
-/** An SA the bond answers for, with its replicas: lower index -> handle. */
-interface Entry {
-  readonly sa: Sa;
-  readonly replicas: Map<number, LowerHandle>;
-  /** Lowers whose replica was withdrawn by hand. */
-  readonly withheld: Set<number>;
-  dead: boolean;
-}
-
-/** A slave as others may see it. */
-export interface SlaveState {
-  readonly name: string;
-  readonly index: number;
-  readonly usable: boolean;
-  readonly replicas: number;
-  readonly keptOut: string | null;
-}
+const YIELD = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
 
 export class BondDevice implements XfrmUpper {
   readonly name: string;
   readonly index: number;
   readonly lowerHandle = false;
   readonly offloads: OffloadTable;
-  readonly #slaves: Slave[] = [];
-  readonly #entries: Map<number, Entry> = new Map();
-  readonly #replicas: ReplicaTable;
-  readonly #snapshot: SnapshotPublisher;
+  readonly #r: Replicas;
   readonly #policyWord: Int32Array = new Int32Array(new SharedArrayBuffer(4));
   readonly #maxLowers: number;
-  readonly #idle: () => Promise<void>;
-  #mode: BondMode;
-  #policy: XmitHashPolicy;
-  #active = -1;
-  #features: FeatureSet = { hw: 0, wanted: 0, active: 0 };
+  readonly #maxSas: number;
   #queue: Promise<unknown> = Promise.resolve();
+  /** A reconciliation waits in the queue and has not begun. */
+  #queued = false;
   #closed = false;
 
+  /** Throws TypeError or RangeError on options that make no sense. */
   constructor(options: BondOptions) {
-    const { name, index, mode, xmitHashPolicy = 'layer2', maxSas, maxLowers, workers, offloads, idle } = options;
+    const { name, index, mode, xmitHashPolicy = 'layer2', adSelect = 'stable', joinRefused = 'keep-out' } = options;
+    demandOneOf('mode', BOND_MODES, mode);
+    demandOneOf('xmitHashPolicy', XMIT_HASH_POLICIES, xmitHashPolicy);
+    demandOneOf('adSelect', AD_SELECTS, adSelect);
+    demandOneOf('joinRefused', JOIN_REFUSED, joinRefused);
+    const { upDelay = 0, downDelay = 0, addTimeout = 2000, drainTimeout = 2000 } = options;
+    for (const [what, ms] of Object.entries({ upDelay, downDelay, addTimeout, drainTimeout }))
+      if (!(ms >= 0)) throw new RangeError(`"${what}" must be milliseconds, got ${ms}`);
     this.name = name;
     this.index = index;
-    this.offloads = offloads;
-    this.#mode = mode;
-    this.#policy = xmitHashPolicy;
-    this.#maxLowers = maxLowers;
-    this.#idle = idle ?? (() => Promise.resolve());
-    this.#replicas = ReplicaTable.create(maxSas, maxLowers);
-    this.#snapshot = new SnapshotPublisher(workers, maxLowers, this.#idle);
+    this.offloads = options.offloads;
+    this.#maxLowers = options.maxLowers;
+    this.#maxSas = options.maxSas;
+    this.#r = new Replicas({
+      name,
+      mode,
+      policy: xmitHashPolicy,
+      adSelect,
+      joinRefused,
+      delays: { up: upDelay, down: downDelay },
+      addMs: addTimeout,
+      drainMs: drainTimeout,
+      maxSas: options.maxSas,
+      maxLowers: options.maxLowers,
+      workers: options.workers,
+      offloads: options.offloads,
+      idle: options.idle ?? YIELD,
+      closeSockets: options.closeSockets ?? null,
+      report: options.report ?? (() => {}),
+      changed: () => this.#event(),
+    });
     this.#policyWord[0] = XMIT_HASH_POLICIES.indexOf(xmitHashPolicy);
   }
 
   get mode(): BondMode {
-    return this.#mode;
+    return this.#r.mode;
   }
 
   get xmitHashPolicy(): XmitHashPolicy {
-    return this.#policy;
+    return this.#r.policy;
   }
 
   get features(): FeatureSet {
-    return this.#features;
+    return this.#r.features;
+  }
+
+  /** 802.3ad: the aggregator that carries the traffic; null = none, or another mode. */
+  get activeAggregator(): string | null {
+    return this.#r.mode === '802.3ad' ? this.#r.aggregator : null;
   }
 
   get linkType(): LinkType | null {
-    return this.#slaves[0]?.lower.linkType ?? null;
+    return this.#r.slaves[0]?.lower.linkType ?? null;
   }
 
   /** The least over all slaves, bytes; 0 without slaves. */
   get mtu(): number {
-    return this.#slaves.length === 0 ? 0 : Math.min(...this.#slaves.map((s) => s.lower.mtu));
+    const { slaves } = this.#r;
+    return slaves.length === 0 ? 0 : Math.min(...slaves.map((s) => s.lower.mtu));
+  }
+
+  /** Whether mode and policy are those for replicated SAs. */
+  get replicates(): boolean {
+    return replicates(this.#r.mode, this.#r.policy);
+  }
+
+  /** Handles that are deleted and not freed yet, because frames under them or the lower itself are stuck; tried at every tick. */
+  get lingering(): number {
+    return this.#r.hands.lingering;
+  }
+
+  /** How often the control thread was asked to resolve. */
+  get asked(): number {
+    return this.#r.table.asked;
   }
 
   /** For workers. */
   ticket(): BondTicket {
     return {
-      snapshot: this.#snapshot.ticket,
-      replicas: this.#replicas.ticket,
+      snapshot: this.#r.snapshot.ticket,
+      replicas: this.#r.table.ticket,
       policy: this.#policyWord.buffer as SharedArrayBuffer,
     };
   }
 
   /** Slaves in enslave order. */
   slaves(): SlaveState[] {
-    const now = this.#snapshot.usable();
-    return this.#slaves.map(({ lower, keptOut, reason }) => ({
-      name: lower.name,
-      index: lower.index,
-      usable: now.includes(lower.index),
-      replicas: [...this.#entries.values()].filter((e) => e.replicas.has(lower.index)).length,
-      keptOut: keptOut ? reason : null,
-    }));
+    return this.#r.describe();
   }
 
   /** Resolves when everything asked for so far, link events included, has been done. */
   async settled(): Promise<void> {
-    await this.#queue;
+    for (let seen: unknown = null; seen !== this.#queue; ) {
+      seen = this.#queue;
+      await seen;
+    }
   }
 
-  /** Puts a lower last. Throws XfrmError: EXISTS, UNSUPPORTED (a bond, another link type), NO_SPACE, CLOSED. */
+  /** Puts a lower last. Throws XfrmError: EXISTS, UNSUPPORTED (a bond, another link type), NO_SPACE, ROLLED_BACK (joinRefused), CLOSED. */
   enslave(lower: LowerDevice): Promise<void> {
     return this.#run(async () => {
-      if (lower.xfrm !== null && 'stateLowerHandle' in lower.xfrm)
-        throw new XfrmError({ code: 'UNSUPPORTED', device: this.name, what: 'a bond as a slave' });
-      if (this.#slaves.some((s) => s.lower.index === lower.index || s.lower === lower))
-        throw new XfrmError({ code: 'EXISTS', what: `${lower.name} is a slave of ${this.name} already` });
-      if (lower.index < 0 || lower.index >= this.#maxLowers)
-        throw new XfrmError({
-          code: 'NO_SPACE',
-          what: `${lower.name} has index ${lower.index}, ${this.name} takes up to ${this.#maxLowers - 1}`,
-        });
-      if (this.linkType !== null && this.linkType !== lower.linkType)
-        throw new XfrmError({
-          code: 'UNSUPPORTED',
-          device: this.name,
-          what: `${lower.linkType} beside ${this.linkType} slaves`,
-        });
-      const unwatch = lower.onChange(() => {
-        this.#run(() => this.#reconcile()).catch(() => undefined);
-      });
-      this.#slaves.push({ lower, unwatch, keptOut: false, reason: '' });
-      await this.#reconcile();
+      this.#demandEnslavable(lower);
+      const slave = new Slave(lower);
+      slave.unwatch = lower.onChange(() => this.#event());
+      this.#r.slaves.push(slave);
+      await this.#r.reconcile();
+      const [why] = slave.refusals.values();
+      if (why === undefined || this.#r.joinRefused !== 'refuse' || this.#r.mode === 'active-backup') return;
+      await this.#r.dismiss(slave);
+      throw new XfrmError({ code: 'ROLLED_BACK', slave: lower.name, what: why });
     });
   }
 
   /** Takes a lower out: its replicas go first. Throws XfrmError NOT_FOUND. */
   release(lower: LowerDevice): Promise<void> {
-    return this.#run(async () => {
-      const slave = this.#slaves.find((s) => s.lower === lower);
-      if (!slave) throw new XfrmError({ code: 'NOT_FOUND', what: `${lower.name} is no slave of ${this.name}` });
-      slave.unwatch();
-      const index = lower.index;
-      if (this.#active === index) this.#active = -1;
-      await this.#snapshot.publish(this.#snapshot.usable().filter((l) => l !== index));
-      await this.#dropReplicas([...this.#entries.values()], [slave]);
-      this.#slaves.splice(this.#slaves.indexOf(slave), 1);
-      for (const entry of this.#entries.values()) entry.withheld.delete(index);
-      await this.#reconcile();
-    });
+    return this.#run(async () => this.#r.dismiss(this.#slaveOf(lower)));
   }
 
-  /** Leaving a mode that replicates flushes the replicas; the SAs stay known. */
+  /** Between active-backup and the others the replicas are flushed and HW_ESP goes off; the SAs stay known. */
   setMode(mode: BondMode): Promise<void> {
     return this.#run(async () => {
-      if (mode === this.#mode) return;
-      // Handles of one kind of mode mean nothing in the other.
-      await this.#flush();
-      this.#mode = mode;
-      this.#active = -1;
-      await this.#reconcile();
+      demandOneOf('mode', BOND_MODES, mode);
+      const r = this.#r;
+      if (mode === r.mode) return;
+      if (mode === 'active-backup' || r.mode === 'active-backup') {
+        // Handles of one kind of mode mean nothing in the other.
+        r.disable();
+        await r.reconcile();
+      }
+      r.mode = mode;
+      await r.reconcile();
     });
   }
 
-  /** Leaving layer3+4 flushes the replicas; the SAs stay known. */
+  /** Leaving layer3+4 flushes the replicas, and HW_ESP goes off; the SAs stay known. */
   setXmitHashPolicy(policy: XmitHashPolicy): Promise<void> {
     return this.#run(async () => {
-      if (!XMIT_HASH_POLICIES.includes(policy)) throw new TypeError(`no transmit hash policy "${policy}"`);
-      this.#policy = policy;
-      if (this.#features.active !== 0 && this.#advertised() === 0) await this.#flush();
+      demandOneOf('policy', XMIT_HASH_POLICIES, policy);
+      this.#r.policy = policy;
+      await this.#r.reconcile();
       Atomics.store(this.#policyWord, 0, XMIT_HASH_POLICIES.indexOf(policy));
-      await this.#reconcile();
     });
+  }
+
+  /** 802.3ad: how aggregators are chosen from now on. */
+  setAdSelect(select: AdSelect): void {
+    demandOneOf('select', AD_SELECTS, select);
+    this.#r.adSelect = select;
+    this.#event();
+  }
+
+  /** What LACP has found behind a slave; undefined = LACP is not spoken there. Throws XfrmError NOT_FOUND. */
+  setPartner(lower: LowerDevice, partner: Partner | null | undefined): void {
+    this.#slaveOf(lower).partner = partner;
+    this.#event();
   }
 
   /**
-   * Asks for a set of Feature: pushed to the slaves in order, all or nothing. Throws XfrmError UNSUPPORTED (not
-   * advertised) or ROLLED_BACK (a slave refused; those before it are as they were).
+   * Asks for a set of Feature: pushed to the slaves in order, then every known SA installed, all or nothing. 0 flushes
+   * first. Throws XfrmError UNSUPPORTED (nonsense, or not advertised) or ROLLED_BACK (a slave refused; all is as it was).
    */
   setFeatures(wanted: number): Promise<number> {
     return this.#run(async () => {
-      const want = fixFeatures(wanted);
-      const missing = want & ~this.#features.hw;
-      if (missing !== 0)
-        throw new XfrmError({
-          code: 'UNSUPPORTED',
-          device: this.name,
-          what: `${featureNames(missing).join(', ')} now`,
-        });
-      if ((want & Feature.HW_ESP) === 0) await this.#flush();
-      else await this.#pushFeatures(want);
-      this.#features = { hw: this.#features.hw, wanted: want, active: want };
-      await this.#reconcile();
-      return this.#features.active;
+      const r = this.#r;
+      const nonsense = featureNonsense(wanted);
+      if (nonsense !== null) throw new XfrmError({ code: 'UNSUPPORTED', device: this.name, what: nonsense });
+      if (wanted === 0) {
+        r.disable();
+        await r.reconcile();
+        return 0;
+      }
+      r.look();
+      const missing = wanted & ~r.features.hw;
+      if (missing !== 0) {
+        const why = r.whyNot();
+        const what = `${featureNames(missing).join(', ')} now${why === '' ? '' : `: ${why}`}`;
+        throw new XfrmError({ code: 'UNSUPPORTED', device: this.name, what });
+      }
+      if (r.enabled) await this.#change(wanted);
+      else await this.#enable(wanted);
+      await r.reconcile();
+      return r.features.active;
     });
   }
 
-  /** Installs an SA on every slave that should have it, all or nothing. Resolves to the bond's own handle. */
+  /** Optional bits while HW_ESP stays on. */
+  async #change(wanted: number): Promise<void> {
+    const r = this.#r;
+    await this.#transact(() => planFeatures(r.members().map(featureFacts), wanted));
+    r.features = { hw: r.features.hw, wanted, active: wanted };
+  }
+
+  async #enable(wanted: number): Promise<void> {
+    const r = this.#r;
+    await this.#transact(() => [
+      ...planFeatures(r.candidates().map(featureFacts), wanted),
+      ...planAdd(r.liveSlots(), r.wantedIfEnabled()),
+    ]);
+    await r.enable(wanted);
+  }
+
+  /** A transaction, planned anew when the world changed under it. Throws XfrmError ROLLED_BACK. */
+  async #transact(plan: () => ReturnType<typeof planAdd>): Promise<void> {
+    for (;;) {
+      const before = this.#r.revision;
+      try {
+        return await execute(plan(), this.#r.hands);
+      } catch (refusal) {
+        if (!(refusal instanceof Refusal) || !('lower' in refusal.step)) throw refusal;
+        if (before !== this.#r.revision && !this.#r.wantedIfEnabled().includes(refusal.step.lower) && !this.#closed)
+          continue;
+        throw this.#rolledBack(refusal.step.lower, refusal, refusal.failures);
+      }
+    }
+  }
+
+  /**
+   * Installs an SA on every slave that should have it, all or nothing. Resolves to the bond's own handle. Throws XfrmError
+   * UNSUPPORTED (off, or type packet), EXISTS, ABORTED (`signal`), ROLLED_BACK (which slave, why, what failed while undoing).
+   */
   stateAdd(sa: Sa, signal?: AbortSignal): Promise<LowerHandle> {
     return this.#run(async () => {
+      const r = this.#r;
+      if (!Number.isInteger(sa.slot) || sa.slot < 0 || sa.slot >= this.#maxSas)
+        throw new RangeError(`slot ${sa.slot} is not below ${this.#maxSas}`);
+      const unsupported = (what: string): XfrmError => new XfrmError({ code: 'UNSUPPORTED', device: this.name, what });
       if (sa.offload?.type === 'packet')
-        throw new XfrmError({
-          code: 'UNSUPPORTED',
-          device: this.name,
-          what: 'offload type packet: number and window would live in one slave',
-        });
-      if ((this.#features.active & Feature.HW_ESP) === 0)
-        throw new XfrmError({ code: 'UNSUPPORTED', device: this.name, what: 'ESP offload while HW_ESP is off' });
-      if (this.#entries.has(sa.slot))
+        throw unsupported('offload type packet: number and window would live in one slave');
+      if (!r.enabled) throw unsupported('ESP offload while HW_ESP is off');
+      if (r.entries.has(sa.slot))
         throw new XfrmError({ code: 'EXISTS', what: `slot ${sa.slot} is on ${this.name} already` });
-      const entry: Entry = { sa, replicas: new Map(), withheld: new Set(), dead: false };
-      const wanted = wantedReplicas(this.#mode, this.#facts(), this.#active, true);
-      const done: Slave[] = [];
-      for (const lower of wanted) {
-        const slave = this.#slave(lower);
-        try {
-          entry.replicas.set(lower, await slave.lower.xfrm!.stateAdd(sa, signal));
-          done.push(slave);
-          if (signal?.aborted) throw new XfrmError({ code: 'ABORTED', what: `adding an SA to ${this.name}` });
-        } catch (error) {
-          const failures = await this.#undo(entry, done);
-          throw new XfrmError(
-            { code: 'ROLLED_BACK', slave: slave.lower.name, what: (error as Error).message, failures },
-            { cause: error },
-          );
-        }
+      const entry = new SaEntry(sa);
+      try {
+        await r.install(entry, signal);
+      } catch (error) {
+        if (!(error instanceof Refusal) || !('lower' in error.step)) throw error;
+        if (signal?.aborted) throw new XfrmError({ code: 'ABORTED', what: `the add to ${this.name} was aborted` });
+        throw this.#rolledBack(error.step.lower, error, error.failures);
       }
-      this.#entries.set(sa.slot, entry);
-      this.#show(entry);
       return sa.slot + 1;
     });
   }
 
+  /** At once: nothing resolves, adds under way end. Throws XfrmError CLOSED when it was deleted already. */
   stateDelete(handle: LowerHandle): void {
     const entry = this.#entry(handle);
     if (entry.dead) throw new XfrmError({ code: 'CLOSED', what: `SA in slot ${entry.sa.slot} is deleted already` });
-    entry.dead = true;
-    this.offloads.clear(entry.sa.slot);
-    for (const lower of entry.replicas.keys()) this.#replicas.write(entry.sa.slot, lower, 0);
+    this.#r.kill(entry);
   }
 
+  /** Resolves when its replicas are gone; what a lower could not free yet is lingering. Throws XfrmError BUSY before stateDelete. */
   stateFree(handle: LowerHandle): Promise<void> {
     return this.#run(async () => {
       const entry = this.#entry(handle);
       if (!entry.dead) throw new XfrmError({ code: 'BUSY', what: `SA in slot ${entry.sa.slot} is not deleted` });
-      await this.#dropReplicas([entry], this.#slaves);
-      this.#entries.delete(entry.sa.slot);
+      await this.#r.bury(entry);
     });
   }
 
-  /** Reaches every replica. */
+  /** Reaches every replica that has not been told, and later ones before they are READY. Absolute, monotone, idempotent. */
   advanceEsn(handle: LowerHandle, bottom: number): void {
     const entry = this.#entry(handle);
-    for (const [lower, replica] of entry.replicas) this.#slave(lower).lower.xfrm!.advanceEsn(replica, bottom);
+    entry.raise(bottom);
+    this.#r.tell(entry);
   }
 
-  /** The sum over the replicas there are now. */
+  /** Over all lowers and workers, since the add; never goes back. */
   updateStats(handle: LowerHandle, into: SaStats): void {
-    const entry = this.#entry(handle);
-    const one: SaStats = { packets: 0, bytes: 0, icvFailures: 0 };
     into.packets = 0;
     into.bytes = 0;
     into.icvFailures = 0;
-    for (const [lower, replica] of entry.replicas) {
-      this.#slave(lower).lower.xfrm!.updateStats(replica, one);
-      into.packets += one.packets;
-      into.bytes += one.bytes;
-      into.icvFailures += one.icvFailures;
-    }
+    for (const counts of this.#entry(handle).counts.values()) counts.addTo(-1, into);
   }
 
+  /** The same taken apart. */
+  replicaStats(handle: LowerHandle): ReplicaStats[] {
+    const all: ReplicaStats[] = [];
+    for (const [lower, counts] of this.#entry(handle).counts)
+      for (let worker = 0; worker < counts.ports; worker++) {
+        const one = { lower, worker, packets: 0, bytes: 0, icvFailures: 0 };
+        counts.addTo(worker, one);
+        all.push(one);
+      }
+    return all;
+  }
+
+  /** Every lower that holds the SA must take it. For workers: `OffloadTable.fits`. */
   offloadOk(sa: Sa, length: number, l3Flags: number): boolean {
-    const entry = this.#entries.get(sa.slot);
+    const entry = this.#r.entries.get(sa.slot);
     if (!entry || entry.dead || entry.replicas.size === 0) return false;
-    return [...entry.replicas.keys()].every((lower) => this.#slave(lower).lower.xfrm!.offloadOk(sa, length, l3Flags));
+    return [...entry.replicas.values()].every(({ lower }) => lower.xfrm!.offloadOk(sa, length, l3Flags));
   }
 
   stateLowerHandle(saSlot: number, lowerIndex: number): LowerHandle {
-    return this.#replicas.stateLowerHandle(saSlot, lowerIndex);
-  }
-
-  /** How often the control thread was asked to resolve. */
-  get asked(): number {
-    return this.#replicas.asked;
+    return this.#r.table.stateLowerHandle(saSlot, lowerIndex);
   }
 
   /**
@@ -328,243 +386,111 @@ export class BondDevice implements XfrmUpper {
    */
   withdraw(saSlot: number, lowerIndex: number): Promise<void> {
     return this.#run(async () => {
-      const entry = this.#entries.get(saSlot);
+      const entry = this.#r.entries.get(saSlot);
       if (!entry?.replicas.has(lowerIndex))
         throw new XfrmError({ code: 'NOT_FOUND', what: `slot ${saSlot} has no replica on lower ${lowerIndex}` });
       entry.withheld.add(lowerIndex);
-      await this.#dropReplicas([entry], [this.#slave(lowerIndex)]);
+      await this.#r.reconcile();
     });
   }
 
   /** Undoes `withdraw`. */
   restore(saSlot: number, lowerIndex: number): Promise<void> {
     return this.#run(async () => {
-      if (!this.#entries.get(saSlot)?.withheld.delete(lowerIndex))
+      if (!this.#r.entries.get(saSlot)?.withheld.delete(lowerIndex))
         throw new XfrmError({ code: 'NOT_FOUND', what: `slot ${saSlot} has nothing withdrawn on lower ${lowerIndex}` });
-      await this.#reconcile();
+      await this.#r.reconcile();
     });
   }
 
-  /** A worker's thread has exited; nothing waits for it any more. */
-  workerGone(worker: number): void {
-    this.#snapshot.workerGone(worker);
+  /** Time passes: drives up and down delays, bounds on lowers, ESN, and what lingers. Milliseconds, never going back. */
+  tick(nowMs: number): void {
+    if (this.#r.tick(nowMs)) this.#event();
   }
 
-  /** Releases every slave. */
+  /** A worker's thread has exited (its exit event) and its sockets are closed; nothing waits for it any more. */
+  workerGone(worker: number): void {
+    this.#r.workerGone(worker);
+  }
+
+  /** A new thread is about to take a gone worker's place. */
+  workerBack(worker: number): void {
+    this.#r.snapshot.workerBack(worker);
+  }
+
+  /** Releases every slave. Keep ticking until it resolves: a lower that is stuck is waited for no longer than its bounds. */
   async close(): Promise<void> {
     if (this.#closed) return this.settled();
     const done = this.#run(async () => {
-      await this.#flush();
-      await this.#snapshot.publish([]);
-      for (const slave of this.#slaves) slave.unwatch();
-      this.#slaves.length = 0;
+      for (const slave of [...this.#r.slaves]) await this.#r.dismiss(slave);
+      await this.#r.snapshot.publish([]);
+      this.#r.entries.clear();
     });
     this.#closed = true;
+    this.#r.disable();
     await done;
+  }
+
+  /** Something changed outside: what it takes away goes at once, the rest through the queue. */
+  #event(): void {
+    if (this.#closed) return;
+    this.#r.event();
+    if (this.#queued) return;
+    this.#queued = true;
+    this.#run(() => this.#r.reconcile()).catch(() => undefined);
   }
 
   /** The one queue. */
   #run<T>(step: () => Promise<T>): Promise<T> {
     if (this.#closed) return Promise.reject(new XfrmError({ code: 'CLOSED', what: `${this.name} is closed` }));
-    const next = this.#queue.then(step);
+    const next = this.#queue.then(() => {
+      this.#queued = false;
+      return step();
+    });
     this.#queue = next.catch(() => undefined);
     return next;
   }
 
-  #facts(): SlaveFacts[] {
-    return this.#slaves.map(({ lower, keptOut }) => ({
-      lower: lower.index,
-      running: lower.running,
-      carrier: lower.carrier,
-      capable: lower.xfrm !== null,
-      optedIn: lower.xfrm?.lowerHandle ?? false,
-      hw: lower.features.hw,
-      keptOut,
-    }));
+  #demandEnslavable(lower: LowerDevice): void {
+    if (lower.xfrm !== null && 'stateLowerHandle' in lower.xfrm)
+      throw new XfrmError({ code: 'UNSUPPORTED', device: this.name, what: 'a bond as a slave' });
+    if (this.#r.slaves.some((s) => s.index === lower.index || s.lower === lower))
+      throw new XfrmError({ code: 'EXISTS', what: `${lower.name} is a slave of ${this.name} already` });
+    if (lower.index < 0 || lower.index >= this.#maxLowers)
+      throw new XfrmError({
+        code: 'NO_SPACE',
+        what: `${lower.name} has index ${lower.index}, ${this.name} takes up to ${this.#maxLowers - 1}`,
+      });
+    if (this.linkType !== null && this.linkType !== lower.linkType)
+      throw new XfrmError({
+        code: 'UNSUPPORTED',
+        device: this.name,
+        what: `${lower.linkType} beside ${this.linkType} slaves`,
+      });
   }
 
-  #advertised(): number {
-    return advertised(this.#mode, this.#policy, this.#facts());
+  #rolledBack(lower: number, cause: Error, failures: readonly string[]): XfrmError {
+    const slave = this.#r.slaves.find((s) => s.index === lower)?.lower.name ?? `lower ${lower}`;
+    return new XfrmError({ code: 'ROLLED_BACK', slave, what: cause.message, failures }, { cause: cause.cause });
   }
 
-  /** Brings replicas, snapshot and features to what the facts call for. */
-  async #reconcile(): Promise<void> {
-    const hw = this.#advertised();
-    if (this.#features.active !== 0 && hw === 0 && this.#slaves.some((s) => s.lower.running)) await this.#flush();
-    const active = this.#features.active & (hw === 0 ? this.#features.active : hw);
-    this.#features = { hw, wanted: this.#features.wanted, active };
-    const enabled = (active & Feature.HW_ESP) !== 0;
-    if (this.#mode === 'active-backup') await this.#follow(enabled);
-    else await this.#replicate(enabled);
+  #slaveOf(lower: LowerDevice): Slave {
+    const slave = this.#r.slaves.find((s) => s.lower === lower);
+    if (!slave) throw new XfrmError({ code: 'NOT_FOUND', what: `${lower.name} is no slave of ${this.name}` });
+    return slave;
   }
 
-  /** Active-backup: one handle in all, on the active slave; failover migrates it without a moment of plaintext. */
-  async #follow(enabled: boolean): Promise<void> {
-    const facts = this.#facts();
-    const next = activeSlave(facts, this.#active);
-    if (next !== this.#active) {
-      for (const entry of this.#entries.values()) this.offloads.clear(entry.sa.slot);
-      this.#active = next;
-      // First the packets move (and are dropped for want of a handle), then the handle.
-      await this.#snapshot.publish(usable(this.#mode, facts, next));
-    }
-    const others = this.#slaves.filter((s) => s.lower.index !== next);
-    await this.#dropReplicas([...this.#entries.values()], enabled ? others : this.#slaves);
-    if (!enabled || next < 0) return;
-    const slave = this.#slave(next);
-    // A refusal means that the SA's packets are dropped, never that the old handle is used.
-    const ready = await this.#enableOn(slave).then(
-      () => true,
-      () => false,
-    );
-    if (!ready) return;
-    for (const entry of this.#entries.values()) {
-      await this.#addReplica(entry, slave).catch(() => undefined);
-      this.#show(entry);
-    }
-  }
-
-  async #replicate(enabled: boolean): Promise<void> {
-    const leaving = this.#slaves.filter((s) => !s.lower.running);
-    const facts = this.#facts();
-    const ready = (lower: number): boolean =>
-      !enabled || [...this.#entries.values()].every((e) => e.dead || e.withheld.has(lower) || e.replicas.has(lower));
-    await this.#snapshot.publish(usable(this.#mode, facts, -1).filter(ready));
-    await this.#dropReplicas([...this.#entries.values()], enabled ? leaving : this.#slaves);
-    if (enabled) for (const slave of this.#slaves) if (slave.lower.running) await this.#join(slave);
-    await this.#snapshot.publish(usable(this.#mode, this.#facts(), -1).filter(ready));
-    if (enabled) for (const entry of this.#entries.values()) this.#show(entry);
-  }
-
-  /** Gives a slave every SA, or keeps it out of usable with the ones it took taken back. */
-  async #join(slave: Slave): Promise<void> {
-    if (slave.keptOut) return;
-    const added: Entry[] = [];
-    try {
-      await this.#enableOn(slave);
-      for (const entry of this.#entries.values()) if (await this.#addReplica(entry, slave)) added.push(entry);
-    } catch (error) {
-      slave.keptOut = true;
-      slave.reason = (error as Error).message;
-      await this.#snapshot.publish(this.#snapshot.usable().filter((l) => l !== slave.lower.index));
-      await this.#dropReplicas([...this.#entries.values()], [slave]);
-    }
-  }
-
-  /** Pushes the bond's features to a slave that came after they were enabled. */
-  async #enableOn(slave: Slave): Promise<void> {
-    const { features } = slave.lower;
-    if ((features.active & this.#features.active) === this.#features.active) return;
-    await slave.lower.setFeatures(features.wanted | this.#features.active);
-  }
-
-  /** Whether there is a new replica. An SA that died while the lower was busy is taken back at once. */
-  async #addReplica(entry: Entry, slave: Slave): Promise<boolean> {
-    const lower = slave.lower.index;
-    if (entry.dead || entry.withheld.has(lower) || entry.replicas.has(lower)) return false;
-    const handle = await slave.lower.xfrm!.stateAdd(entry.sa);
-    if (entry.dead) {
-      slave.lower.xfrm!.stateDelete(handle);
-      await slave.lower.xfrm!.stateFree(handle);
-      return false;
-    }
-    entry.replicas.set(lower, handle);
-    if (this.#mode !== 'active-backup') this.#replicas.write(entry.sa.slot, lower, handle);
-    return true;
-  }
-
-  /** Makes an entry's READY replicas resolvable. */
-  #show(entry: Entry): void {
-    if (entry.dead) return;
-    const { slot } = entry.sa;
-    if (this.#mode === 'active-backup') {
-      const handle = entry.replicas.get(this.#active);
-      if (handle !== undefined) this.offloads.setDirect(slot, this.#active, handle);
-      return;
-    }
-    for (const [lower, handle] of entry.replicas) this.#replicas.write(slot, lower, handle);
-    this.offloads.setUpper(slot);
-  }
-
-  /** Cells 0, grace, delete, last frame out, free: for every replica of these entries on these slaves. */
-  async #dropReplicas(entries: readonly Entry[], slaves: readonly Slave[]): Promise<void> {
-    const doomed = entries.flatMap((entry) =>
-      slaves.filter((s) => entry.replicas.has(s.lower.index)).map((slave) => ({ entry, slave })),
-    );
-    if (doomed.length === 0) return;
-    for (const { entry, slave } of doomed) {
-      this.#replicas.write(entry.sa.slot, slave.lower.index, 0);
-      if (this.offloads.device(entry.sa.slot) === slave.lower.index) this.offloads.clear(entry.sa.slot);
-    }
-    await this.#snapshot.grace();
-    const handles = doomed.map(({ entry, slave }) => {
-      const handle = entry.replicas.get(slave.lower.index)!;
-      entry.replicas.delete(slave.lower.index);
-      slave.lower.xfrm!.stateDelete(handle);
-      return { slave, handle };
-    });
-    for (const slave of new Set(doomed.map((d) => d.slave))) while (slave.lower.inFlight() > 0) await this.#idle();
-    for (const { slave, handle } of handles) await slave.lower.xfrm!.stateFree(handle);
-  }
-
-  /** After a failed add: nothing was resolvable yet, so no grace is due. Returns what failed while undoing. */
-  async #undo(entry: Entry, done: readonly Slave[]): Promise<string[]> {
-    const failures: string[] = [];
-    for (const slave of [...done].reverse()) {
-      const handle = entry.replicas.get(slave.lower.index)!;
-      try {
-        slave.lower.xfrm!.stateDelete(handle);
-        await slave.lower.xfrm!.stateFree(handle);
-      } catch (error) {
-        failures.push(`${slave.lower.name}: ${(error as Error).message}`);
-      }
-    }
-    return failures;
-  }
-
-  /** Stop, drain, flush, then bits: the SAs stay known, their traffic resolves to nothing. */
-  async #flush(): Promise<void> {
-    if (this.#features.active === 0) return;
-    for (const entry of this.#entries.values()) this.offloads.clear(entry.sa.slot);
-    await this.#dropReplicas([...this.#entries.values()], this.#slaves);
-    this.#features = { ...this.#features, wanted: 0, active: 0 };
-    for (const slave of [...this.#slaves].reverse()) {
-      slave.keptOut = false;
-      await slave.lower.setFeatures(slave.lower.features.wanted & ~Feature.HW_ESP).catch(() => undefined);
-    }
-  }
-
-  async #pushFeatures(want: number): Promise<void> {
-    const changed: { slave: Slave; before: number }[] = [];
-    for (const slave of this.#slaves) {
-      const before = slave.lower.features.wanted;
-      try {
-        await slave.lower.setFeatures(before | want);
-        changed.push({ slave, before });
-      } catch (error) {
-        const failures: string[] = [];
-        for (const { slave: s, before: b } of changed.reverse())
-          await s.lower.setFeatures(b).catch((e: Error) => failures.push(`${s.lower.name}: ${e.message}`));
-        throw new XfrmError(
-          { code: 'ROLLED_BACK', slave: slave.lower.name, what: (error as Error).message, failures },
-          { cause: error },
-        );
-      }
-    }
-  }
-
-  #slave(lowerIndex: number): Slave {
-    return this.#slaves.find((s) => s.lower.index === lowerIndex)!;
-  }
-
-  #entry(handle: LowerHandle): Entry {
-    const entry = this.#entries.get(handle - 1);
+  #entry(handle: LowerHandle): SaEntry {
+    const entry = this.#r.entries.get(handle - 1);
     if (!entry) throw new XfrmError({ code: 'NOT_FOUND', what: `${this.name} has no state 0x${handle.toString(16)}` });
     return entry;
   }
+}
 
-  /** Whether mode and policy are those for replicated SAs. */
-  get replicates(): boolean {
-    return replicates(this.#mode, this.#policy);
-  }
+function featureFacts({ index, lower }: Slave): Parameters<typeof planFeatures>[0][number] {
+  return { lower: index, wanted: lower.features.wanted, active: lower.features.active, hw: lower.features.hw };
+}
+
+function demandOneOf<T>(what: string, all: readonly T[], one: T): void {
+  if (!all.includes(one)) throw new TypeError(`"${what}" must be one of ${all.join(', ')}, got ${String(one)}`);
 }

@@ -1,15 +1,40 @@
-export { BondDevice, type BondOptions, type SlaveState } from './bond-device.ts';
+export {
+  AD_SELECTS,
+  type AdSelect,
+  type Aggregator,
+  type AggregatorPort,
+  aggregators,
+  chooseAggregator,
+  type Partner,
+} from './aggregator.ts';
+export { BondDevice, type BondOptions, type ReplicaStats } from './bond-device.ts';
 export { BondPort, type BondPortOptions, type BondTicket } from './bond-port.ts';
+export { carryOut, execute, type Hands, Refusal, undoOf } from './execute.ts';
+export { featureNonsense, followFeatures, planFeatures } from './features.ts';
+export { type Link, type LinkDelays, type LinkState, stepLink } from './link.ts';
 export {
   activeSlave,
-  advertised,
+  type BondFacts,
   type BondMode,
   candidates,
+  eligibility,
+  type JoinRefused,
+  keptOut,
+  type Place,
+  planAdd,
+  planFree,
+  planLeave,
   replicates,
   type SlaveFacts,
-  usable,
+  type Step,
+  transmitters,
+  unfit,
+  unfitFor,
   wantedReplicas,
 } from './plan.ts';
+export type { ReplicaState } from './replica.ts';
 export { ReplicaTable, type ReplicaTicket } from './replicas.ts';
+export type { SlaveState } from './replication.ts';
 export { SnapshotPublisher, SnapshotReader, type SnapshotTicket } from './snapshot.ts';
+export { longestPacket } from './veto.ts';
 export { XMIT_HASH_POLICIES, type XmitHashPolicy, xmitHash, xmitHashIp } from './xmit-hash.ts';

@@ -1,14 +1,17 @@
 /**
  * Which slaves carry traffic now, published to workers, and how the control actor knows that nobody still uses what was.
  *
- *   EPOCH        number of the newest snapshot; snapshot e lies in half e & 1
+ *   EPOCH        number of the newest snapshot; snapshot e lies in place e mod 8
  *   PIN[worker]  0 = between bursts; else the epoch whose snapshot the worker is using
  *
- * A worker pins for a burst: do { e = EPOCH; PIN = e } while (EPOCH != e). The control actor publishes e + 1 and waits until
- * every live PIN is 0 or at least e + 1; only then does it touch the half of e, or free what snapshot e could reach.
+ * A worker pins for a burst: do { e = EPOCH; PIN = e } while (EPOCH != e). The control actor posts e + 1 and waits until
+ * every live PIN is 0 or at least e + 1 (grace); only then does it free what snapshot e could reach. A place is written
+ * again only when nobody pins what lies there, so that up to 7 snapshots can be posted at once, without a wait.
  */
 const EPOCH = 0;
 const HEADER = 16;
+/** Snapshots that can be in use at once. */
+const PLACES = 8;
 /** One pin per cache line: workers write them once a burst. */
 const PIN_STRIDE = 16;
 
@@ -22,8 +25,8 @@ function words(ticket: SnapshotTicket): Int32Array {
   return new Int32Array(ticket.memory);
 }
 
-function half(ticket: SnapshotTicket, epoch: number): number {
-  return HEADER + ticket.workers * PIN_STRIDE + (epoch & 1) * (ticket.maxLowers + 1);
+function place(ticket: SnapshotTicket, epoch: number): number {
+  return HEADER + ticket.workers * PIN_STRIDE + (epoch % PLACES) * (ticket.maxLowers + 1);
 }
 
 /** Control half: publishes, and waits for grace. */
@@ -34,32 +37,41 @@ export class SnapshotPublisher {
   readonly #idle: () => Promise<void>;
 
   constructor(workers: number, maxLowers: number, idle: () => Promise<void>) {
-    const size = (HEADER + workers * PIN_STRIDE + 2 * (maxLowers + 1)) * 4;
+    const size = (HEADER + workers * PIN_STRIDE + PLACES * (maxLowers + 1)) * 4;
     this.ticket = { memory: new SharedArrayBuffer(size), workers, maxLowers };
     this.#words = words(this.ticket);
     this.#words[EPOCH] = 1;
     this.#idle = idle;
   }
 
-  /** Lower indices in slave order; resolves when no worker uses an older snapshot. Calls must not overlap. */
-  async publish(usable: readonly number[]): Promise<void> {
+  /**
+   * At once: workers use this from their next pin on. Lower indices in slave order. False, and nothing done, while the
+   * oldest place is still pinned.
+   */
+  post(usable: readonly number[]): boolean {
     const epoch = this.#words[EPOCH]! + 1;
-    const at = half(this.ticket, epoch);
+    if (!this.#passed(epoch - PLACES + 1)) return false;
+    const at = place(this.ticket, epoch);
     Atomics.store(this.#words, at, usable.length);
-    usable.forEach((lower, i) => {
-      Atomics.store(this.#words, at + 1 + i, lower);
-    });
+    for (let i = 0; i < usable.length; i++) Atomics.store(this.#words, at + 1 + i, usable[i]!);
     Atomics.store(this.#words, EPOCH, epoch);
-    await this.#grace(epoch);
+    return true;
+  }
+
+  /** `post`, as soon as there is a place, and resolves when no worker uses an older snapshot. */
+  async publish(usable: readonly number[]): Promise<void> {
+    while (!this.post(usable)) await this.#idle();
+    const epoch = this.#words[EPOCH]!;
+    while (!this.#passed(epoch)) await this.#idle();
   }
 
   /** Lets every burst that is under way now end: a snapshot like the last one. */
-  async grace(): Promise<void> {
-    await this.publish(this.usable());
+  grace(): Promise<void> {
+    return this.publish(this.usable());
   }
 
   usable(): number[] {
-    const at = half(this.ticket, this.#words[EPOCH]!);
+    const at = place(this.ticket, this.#words[EPOCH]!);
     return Array.from({ length: this.#words[at]! }, (_, i) => this.#words[at + 1 + i]!);
   }
 
@@ -68,20 +80,20 @@ export class SnapshotPublisher {
     this.#gone.add(worker);
   }
 
-  /** A new thread has taken the worker's place and has not pinned yet. */
+  /** A new thread is about to take the worker's place and has not pinned yet. */
   workerBack(worker: number): void {
     Atomics.store(this.#words, HEADER + worker * PIN_STRIDE, 0);
     this.#gone.delete(worker);
   }
 
-  async #grace(epoch: number): Promise<void> {
-    for (let worker = 0; worker < this.ticket.workers; worker++)
-      for (;;) {
-        if (this.#gone.has(worker)) break;
-        const pin = Atomics.load(this.#words, HEADER + worker * PIN_STRIDE);
-        if (pin === 0 || pin >= epoch) break;
-        await this.#idle();
-      }
+  /** Whether every live worker pins nothing, or `epoch` or later. */
+  #passed(epoch: number): boolean {
+    for (let worker = 0; worker < this.ticket.workers; worker++) {
+      if (this.#gone.has(worker)) continue;
+      const pin = Atomics.load(this.#words, HEADER + worker * PIN_STRIDE);
+      if (pin !== 0 && pin < epoch) return false;
+    }
+    return true;
   }
 }
 
@@ -106,7 +118,7 @@ export class SnapshotReader {
       epoch = Atomics.load(this.#words, EPOCH);
       Atomics.store(this.#words, this.#pin, epoch);
     } while (Atomics.load(this.#words, EPOCH) !== epoch);
-    this.#at = half(this.#ticket, epoch);
+    this.#at = place(this.#ticket, epoch);
   }
 
   /** After a burst, and before any wait. */

@@ -1,0 +1,589 @@
+/** What the actor knows and does: slaves, SAs, features, and bringing lowers, table and snapshot to what plan.ts says. */
+import {
+  Feature,
+  type FeatureSet,
+  type LowerDevice,
+  OffloadDevice,
+  type OffloadTable,
+  XfrmError,
+} from '@espalier/xfrm';
+import { type AdSelect, aggregatorId, aggregators, chooseAggregator } from './aggregator.ts';
+import { BondHands } from './bond-hands.ts';
+import { carryOut, execute, messageOf, Refusal } from './execute.ts';
+import { followFeatures, planFeatures } from './features.ts';
+import { type LinkDelays, type LinkState, stepLink } from './link.ts';
+import { Patience } from './patience.ts';
+import {
+  activeSlave,
+  type BondFacts,
+  type BondMode,
+  canTransmit,
+  eligibility,
+  type JoinRefused,
+  keptOut,
+  type Place,
+  planAdd,
+  planFree,
+  planLeave,
+  replicates,
+  transmitters,
+  unfit,
+  wantedReplicas,
+} from './plan.ts';
+import type { SaEntry } from './replica.ts';
+import { ReplicaTable } from './replicas.ts';
+import { EVERY_SA, type Slave } from './slave.ts';
+import { SnapshotPublisher } from './snapshot.ts';
+import { writeVeto } from './veto.ts';
+import type { XmitHashPolicy } from './xmit-hash.ts';
+
+export interface ReplicasOptions {
+  readonly name: string;
+  readonly mode: BondMode;
+  readonly policy: XmitHashPolicy;
+  readonly adSelect: AdSelect;
+  readonly joinRefused: JoinRefused;
+  readonly delays: LinkDelays;
+  readonly addMs: number;
+  readonly drainMs: number;
+  readonly maxSas: number;
+  readonly maxLowers: number;
+  readonly workers: number;
+  readonly offloads: OffloadTable;
+  readonly idle: () => Promise<void>;
+  readonly closeSockets: ((lower: LowerDevice) => Promise<void>) | null;
+  readonly report: (trouble: XfrmError) => void;
+  /** A late answer has changed what can be done. */
+  readonly changed: () => void;
+}
+
+/** A slave as others may see it. */
+export interface SlaveState {
+  readonly name: string;
+  readonly index: number;
+  readonly usable: boolean;
+  readonly link: LinkState;
+  /** In the active aggregator; true in other modes. */
+  readonly aggregated: boolean;
+  readonly replicas: number;
+  /** Why it is kept out of usable, or null. */
+  readonly keptOut: string | null;
+  /** SAs that are sealed in software because this slave could not take them. */
+  readonly software: number;
+}
+
+export class Replicas {
+  readonly slaves: Slave[] = [];
+  readonly entries: Map<number, SaEntry> = new Map();
+  readonly table: ReplicaTable;
+  readonly snapshot: SnapshotPublisher;
+  readonly hands: BondHands;
+  readonly joinRefused: JoinRefused;
+  mode: BondMode;
+  policy: XmitHashPolicy;
+  adSelect: AdSelect;
+  features: FeatureSet = { hw: 0, wanted: 0, active: 0 };
+  /** 802.3ad: the active aggregator. */
+  aggregator: string | null = null;
+  /** Active-backup: the lower that carries, -1 = none. */
+  active = -1;
+  /** Rises with everything that can change what should be. */
+  revision = 0;
+  readonly #patience: Patience = new Patience();
+  readonly #offloads: OffloadTable;
+  readonly #delays: LinkDelays;
+  readonly #o: ReplicasOptions;
+  /** Slaves that belong to the enabled bond: losing one of their abilities ends it. */
+  readonly #members: Set<Slave> = new Set();
+  /** The SA being added, and why not to go on with it. */
+  #incoming: { readonly entry: SaEntry; readonly signal: AbortSignal | undefined } | null = null;
+  /** Words of the offload table have been cleared and no grace period has passed since. */
+  #cleared = false;
+
+  constructor(options: ReplicasOptions) {
+    const { name, maxSas, maxLowers, workers, offloads, idle } = options;
+    this.#o = options;
+    this.mode = options.mode;
+    this.policy = options.policy;
+    this.adSelect = options.adSelect;
+    this.joinRefused = options.joinRefused;
+    this.#delays = options.delays;
+    this.#offloads = offloads;
+    this.table = ReplicaTable.create(maxSas, maxLowers);
+    this.snapshot = new SnapshotPublisher(workers, maxLowers, idle);
+    this.hands = new BondHands({
+      name,
+      snapshot: this.snapshot,
+      table: this.table,
+      offloads,
+      patience: this.#patience,
+      maxLowers,
+      addMs: options.addMs,
+      drainMs: options.drainMs,
+      idle,
+      closeSockets: options.closeSockets,
+      lowerOf: (index) => this.#slave(index)?.lower,
+      entryOf: (slot) => (this.#incoming?.entry.sa.slot === slot ? this.#incoming.entry : this.entries.get(slot)),
+      unwanted: (entry, lower) => this.#unwanted(entry, lower),
+      report: options.report,
+      lateAnswer: (slot, lower) => {
+        if (this.#slave(lower)?.refusals.delete(slot)) options.changed();
+      },
+    });
+  }
+
+  /** HW_ESP is on. */
+  get enabled(): boolean {
+    return (this.features.active & Feature.HW_ESP) !== 0;
+  }
+
+  members(): Slave[] {
+    return this.slaves.filter((slave) => this.#members.has(slave));
+  }
+
+  candidates(): Slave[] {
+    return this.slaves.filter((slave) => slave.lower.running && !slave.leaving);
+  }
+
+  liveSlots(): number[] {
+    return [...this.entries.values()].filter((entry) => !entry.dead).map((entry) => entry.sa.slot);
+  }
+
+  /** Lowers for every SA, were HW_ESP on. */
+  wantedIfEnabled(): number[] {
+    return wantedReplicas({ ...this.#facts(), enabled: true });
+  }
+
+  /** Why HW_ESP is not offered; '' when it is. */
+  whyNot(): string {
+    const { slaves } = this.#facts();
+    return eligibility(
+      this.mode,
+      this.policy,
+      slaves.filter((s) => s.running),
+    ).why;
+  }
+
+  describe(): SlaveState[] {
+    const facts = this.#facts();
+    const now = this.snapshot.usable();
+    const live = [...this.entries.values()];
+    return this.slaves.map((slave, i) => {
+      const out = keptOut(facts, facts.slaves[i]!);
+      const software = slave.refusals.has(EVERY_SA) ? this.entries.size : slave.refusals.size;
+      return {
+        name: slave.lower.name,
+        index: slave.index,
+        usable: now.includes(slave.index),
+        link: slave.link.state,
+        aggregated: this.mode !== '802.3ad' || aggregatorId(facts.slaves[i]!) === this.aggregator,
+        replicas: live.filter((entry) => entry.replicas.has(slave.index)).length,
+        keptOut: out ? slave.refusals.values().next().value! : null,
+        software: this.joinRefused === 'software' ? software : 0,
+      };
+    });
+  }
+
+  /** Looks at every slave again and draws the conclusions that need no waiting. */
+  look(): void {
+    for (const slave of this.slaves) {
+      slave.look();
+      if (!slave.lower.running || slave.leaving) this.#members.delete(slave);
+    }
+    this.#lookAtLinks();
+    this.#lookAtFeatures();
+    const facts = this.#facts();
+    if (this.mode === '802.3ad') {
+      const ports = facts.slaves
+        .filter((s) => s.running)
+        .map((s) => ({ lower: s.lower, speedMbps: s.speedMbps, up: canTransmit(s), partner: s.partner }));
+      this.aggregator = chooseAggregator(this.adSelect, aggregators(ports), this.aggregator);
+    }
+    const next = this.mode === 'active-backup' ? activeSlave(facts.slaves, this.active) : -1;
+    if (next === this.active) return;
+    // Coming back here later is a new chance.
+    this.#slave(this.active)?.refusals.clear();
+    this.active = next;
+    this.#clearWords();
+  }
+
+  #lookAtLinks(): void {
+    for (const slave of this.slaves) {
+      const impatient = !this.slaves.some((s) => !s.leaving && canTransmit(s.facts()));
+      slave.link = stepLink(slave.link, slave.lower, this.#patience.now, this.#delays, impatient);
+    }
+  }
+
+  /** An enabled bond ends when a member loses what it takes; a slave that comes and has not got it is refused instead. */
+  #lookAtFeatures(): void {
+    if (!this.enabled) {
+      this.features = { ...this.features, hw: this.#offered() };
+      return;
+    }
+    for (const slave of this.candidates()) {
+      if (this.#members.has(slave) || slave.refusals.size > 0) continue;
+      const why = unfit(this.mode, slave.facts());
+      if (why !== null) this.#refuse(slave, EVERY_SA, why);
+      else if (this.mode === 'active-backup') this.#members.add(slave);
+    }
+    const members = this.members().map((slave) => slave.facts());
+    if (members.length === 0 && (this.mode === 'active-backup' || replicates(this.mode, this.policy))) return;
+    const hw = eligibility(this.mode, this.policy, members).features;
+    if (hw === 0) this.disable();
+    else
+      this.features = { ...this.features, hw, active: followFeatures(hw, this.features.wanted, this.features.active) };
+  }
+
+  #offered(): number {
+    const running = this.#facts().slaves.filter((s) => s.running);
+    return eligibility(this.mode, this.policy, running).features;
+  }
+
+  /** At once: what changed outside and takes something away. The rest is for `reconcile`. */
+  event(): void {
+    this.revision++;
+    this.look();
+    this.hands.giveUp();
+    this.#post(false);
+  }
+
+  /** HW_ESP goes off at once: nothing resolves any more. `reconcile` flushes, then turns the slaves' bits off. */
+  disable(): void {
+    this.revision++;
+    this.features = { hw: this.features.hw, wanted: 0, active: 0 };
+    this.#members.clear();
+    for (const slave of this.slaves) slave.refusals.clear();
+    this.#clearWords();
+    this.features = { hw: this.#offered(), wanted: 0, active: 0 };
+    this.hands.giveUp();
+  }
+
+  /** HW_ESP is on from here: every candidate has every SA (see BondDevice.setFeatures). */
+  async enable(wanted: number): Promise<void> {
+    this.features = { hw: this.features.hw, wanted, active: wanted };
+    for (const slave of this.candidates()) this.#members.add(slave);
+    for (const entry of this.entries.values()) this.#show(entry);
+    // A slave that came up meanwhile has none: out of usable before anything can be hashed to it.
+    if (this.#post(true)) await this.snapshot.grace();
+    await this.#writeWords();
+  }
+
+  /** Installs a new SA wherever it should be, all or nothing. Throws Refusal. */
+  async install(entry: SaEntry, signal: AbortSignal | undefined): Promise<void> {
+    const { slot } = entry.sa;
+    const abort = (): void => this.hands.giveUp();
+    this.#incoming = { entry, signal };
+    signal?.addEventListener('abort', abort);
+    try {
+      for (;;) {
+        const wanted = wantedReplicas(this.#facts());
+        const extra = [...entry.replicas.keys()].filter((lower) => !wanted.includes(lower));
+        await this.#takeBack(slot, extra);
+        const missing = wanted.filter((lower) => !entry.replicas.has(lower));
+        if (missing.length === 0 && extra.length === 0) break;
+        await this.#addTo(entry, missing, signal);
+      }
+      // Nothing waits from here on: what was wanted a line ago is what there is.
+      this.entries.set(slot, entry);
+      this.#show(entry);
+    } finally {
+      signal?.removeEventListener('abort', abort);
+      this.#incoming = null;
+    }
+    await this.#writeWords();
+  }
+
+  /** A transaction on these lowers; a lower that went away meanwhile does not count as refusing. */
+  async #addTo(entry: SaEntry, lowers: readonly number[], signal: AbortSignal | undefined): Promise<void> {
+    const before = this.revision;
+    const had = [...entry.replicas.keys()];
+    try {
+      await execute(planAdd([entry.sa.slot], lowers), this.hands);
+    } catch (refusal) {
+      if (!(refusal instanceof Refusal) || !('lower' in refusal.step)) throw refusal;
+      const gone = before !== this.revision && !wantedReplicas(this.#facts()).includes(refusal.step.lower);
+      if (gone && !signal?.aborted) return;
+      const failures = await this.#takeBack(entry.sa.slot, had.reverse());
+      throw new Refusal(refusal.step, [...refusal.failures, ...failures], refusal.cause);
+    }
+  }
+
+  /** Replicas that were never resolvable. */
+  #takeBack(slot: number, lowers: readonly number[]): Promise<string[]> {
+    return carryOut(
+      lowers.flatMap((lower) => [{ op: 'delete', slot, lower } as const, { op: 'free', slot, lower } as const]),
+      this.hands,
+    );
+  }
+
+  /** The SA is dead at once: nothing resolves, adds under way are given up. */
+  kill(entry: SaEntry): void {
+    this.revision++;
+    entry.dead = true;
+    this.#offloads.clear(entry.sa.slot);
+    for (const lower of entry.replicas.keys()) this.table.write(entry.sa.slot, lower, 0);
+    this.hands.giveUp();
+  }
+
+  /** Takes the replicas of a dead SA away and forgets it. */
+  async bury(entry: SaEntry): Promise<void> {
+    const { slot } = entry.sa;
+    const places = [...entry.replicas.keys()].map((lower) => ({ slot, lower }));
+    await this.#forward(planLeave(places));
+    await this.#forward(planFree(places));
+    this.entries.delete(slot);
+    // Whoever could not take this SA may be able to take the others.
+    let again = false;
+    for (const slave of this.slaves) again = slave.refusals.delete(slot) || again;
+    if (again) await this.reconcile();
+  }
+
+  /** A slave goes: first its traffic, then its replicas, then what was pushed to it. */
+  async dismiss(slave: Slave): Promise<void> {
+    slave.unwatch();
+    slave.leaving = true;
+    this.event();
+    await this.snapshot.grace();
+    await this.reconcile();
+    await this.#turnOff([slave]);
+    this.slaves.splice(this.slaves.indexOf(slave), 1);
+    for (const entry of this.entries.values()) entry.withheld.delete(slave.index);
+    this.look();
+  }
+
+  /** Brings everything to what the facts call for, until they stand still. */
+  async reconcile(): Promise<void> {
+    const deleted: Place[] = [];
+    for (let seen = -1; seen !== this.revision; ) {
+      seen = this.revision;
+      this.look();
+      await this.#postWhenRoom();
+      deleted.push(...(await this.#leave()));
+      for (const lower of wantedReplicas(this.#facts())) await this.#join(lower);
+      await this.#writeWords();
+      await this.#postWhenRoom();
+    }
+    await this.#forward(planFree(deleted));
+    if (!this.enabled) await this.#turnOff([...this.slaves].reverse());
+  }
+
+  /** Replicas that should not be: from READY to DELETED. */
+  async #leave(): Promise<Place[]> {
+    const wanted = new Set(wantedReplicas(this.#facts()));
+    const places: Place[] = [];
+    for (const entry of this.entries.values())
+      for (const lower of entry.replicas.keys())
+        if (!wanted.has(lower) || entry.withheld.has(lower)) places.push({ slot: entry.sa.slot, lower });
+    await this.#forward(planLeave(places));
+    for (const slot of new Set(places.map((place) => place.slot))) this.#veto(this.entries.get(slot));
+    return places;
+  }
+
+  /** Gives a slave the features and every SA: all of them or, by default, none. */
+  async #join(lower: number): Promise<void> {
+    const slave = this.#slave(lower)!;
+    const lacking = [...this.entries.values()].filter(
+      (e) => !e.dead && !e.withheld.has(lower) && !e.replicas.has(lower) && !slave.refusals.has(e.sa.slot),
+    );
+    const { features } = slave.lower;
+    const steps = planFeatures(
+      [{ lower, hw: features.hw, wanted: features.wanted, active: features.active }],
+      this.features.active,
+    );
+    const slots = lacking.map((entry) => entry.sa.slot);
+    const whole = this.mode !== 'active-backup' && this.joinRefused !== 'software';
+    const batches = whole
+      ? [[...steps, ...planAdd(slots, [lower])]]
+      : [steps, ...slots.map((slot) => planAdd([slot], [lower]))];
+    for (const batch of batches) {
+      try {
+        await execute(batch, this.hands);
+      } catch (refusal) {
+        if (!(refusal instanceof Refusal)) throw refusal;
+        this.#joinRefused(slave, refusal);
+        if (whole || !wantedReplicas(this.#facts()).includes(lower)) return;
+      }
+    }
+    if (slave.refusals.size === 0) this.#members.add(slave);
+    for (const entry of lacking) this.#show(entry);
+  }
+
+  #joinRefused(slave: Slave, { step, failures, message }: Refusal): void {
+    // What has been left of it is looked at again.
+    this.revision++;
+    const slot = step.op === 'add' ? step.slot : EVERY_SA;
+    const entry = this.entries.get(slot);
+    const gone = !wantedReplicas(this.#facts()).includes(slave.index) || (slot !== EVERY_SA && (entry?.dead ?? true));
+    if (!gone) this.#refuse(slave, slot, message);
+    for (const failure of failures) this.#report(failure);
+  }
+
+  #refuse(slave: Slave, slot: number, why: string): void {
+    slave.refusals.set(slot, why);
+    this.#members.delete(slave);
+    this.#o.report(new XfrmError({ code: 'REFUSED', device: slave.lower.name, what: why }));
+  }
+
+  /** READY replicas become resolvable; in active-backup by the offload word alone. */
+  #show(entry: SaEntry): void {
+    if (entry.dead) return;
+    for (const [lower, replica] of entry.replicas) {
+      if (replica.shown || replica.state !== 'READY') continue;
+      if (this.mode === 'active-backup') replica.shown = true;
+      else this.hands.show(entry, lower);
+    }
+    this.#veto(entry);
+  }
+
+  #veto(entry: SaEntry | undefined): void {
+    if (entry === undefined) return;
+    writeVeto(
+      this.#offloads,
+      entry.sa,
+      Array.from(entry.replicas.values(), (replica) => replica.lower.xfrm!),
+    );
+  }
+
+  #clearWords(): void {
+    for (const slot of this.entries.keys()) this.#offloads.clear(slot);
+    this.#cleared = true;
+  }
+
+  /** The offload word of every SA: which device, if any, is to be asked for its handle. */
+  async #writeWords(): Promise<void> {
+    const before = this.revision;
+    if (this.#cleared) {
+      this.#cleared = false;
+      await this.snapshot.grace();
+      // Whoever changed it has asked for another round.
+      if (before !== this.revision) return;
+    }
+    for (const entry of this.entries.values()) this.#writeWord(entry);
+  }
+
+  #writeWord(entry: SaEntry): void {
+    const { slot } = entry.sa;
+    const now = this.#offloads.device(slot);
+    if (entry.dead || !this.enabled) {
+      if (now !== OffloadDevice.NONE) this.#offloads.clear(slot);
+    } else if (this.mode === 'active-backup') {
+      const replica = entry.replicas.get(this.active);
+      if (replica?.state === 'READY' && now !== this.active)
+        this.#offloads.setDirect(slot, this.active, replica.handle);
+    } else if (this.#inSoftware(entry)) {
+      if (now !== OffloadDevice.SOFTWARE) this.#offloads.setSoftware(slot);
+    } else if (now !== OffloadDevice.UPPER) this.#offloads.setUpper(slot);
+  }
+
+  /** Outbound, and some slave that may carry it could not take it. */
+  #inSoftware(entry: SaEntry): boolean {
+    if (this.joinRefused !== 'software' || entry.sa.direction === 'in') return false;
+    return this.candidates().some((s) => s.refusals.has(entry.sa.slot) || s.refusals.has(EVERY_SA));
+  }
+
+  /** Lowers that may carry traffic and hold what that needs. `strict`: those that carry it now are looked at as well. */
+  #usable(strict: boolean): number[] {
+    const facts = this.#facts();
+    const able = transmitters(facts);
+    if (!this.enabled || this.mode === 'active-backup') return able;
+    const now = strict ? [] : this.snapshot.usable();
+    return able.filter((lower) => now.includes(lower) || this.#ready(lower));
+  }
+
+  #ready(lower: number): boolean {
+    const software = this.joinRefused === 'software' ? this.#slave(lower)!.refusals : null;
+    for (const entry of this.entries.values()) {
+      if (entry.dead || entry.withheld.has(lower) || entry.replicas.get(lower)?.shown) continue;
+      if (!software?.has(entry.sa.slot) && !software?.has(EVERY_SA)) return false;
+    }
+    return true;
+  }
+
+  /** Posts usable if it has changed and there is room for a snapshot; whether it has changed. */
+  #post(strict: boolean): boolean {
+    const next = this.#usable(strict);
+    const now = this.snapshot.usable();
+    if (next.length === now.length && next.every((lower, i) => lower === now[i])) return false;
+    this.snapshot.post(next);
+    return true;
+  }
+
+  async #postWhenRoom(): Promise<void> {
+    while (this.#post(false)) {
+      const now = this.snapshot.usable();
+      const next = this.#usable(false);
+      if (next.length === now.length && next.every((lower, i) => lower === now[i])) return;
+      await this.#o.idle();
+    }
+  }
+
+  async #turnOff(slaves: readonly Slave[]): Promise<void> {
+    const facts = slaves
+      .filter((slave) => slave.lower.running)
+      .map(({ index, lower }) => ({
+        lower: index,
+        hw: lower.features.hw,
+        wanted: lower.features.wanted,
+        active: lower.features.active,
+      }));
+    await this.#forward(planFeatures(facts, 0));
+  }
+
+  /** What must go on whatever becomes of it; what went wrong is reported. */
+  async #forward(steps: Parameters<typeof carryOut>[0]): Promise<void> {
+    if (steps.length === 0) return;
+    for (const failure of await carryOut(steps, this.hands)) this.#report(failure);
+  }
+
+  #report(what: string): void {
+    this.#o.report(new XfrmError({ code: 'REFUSED', device: this.#o.name, what }));
+  }
+
+  /** Tells every replica the window's left edge, where it has crossed a multiple of 2^31. */
+  tell(entry: SaEntry): void {
+    for (const replica of entry.replicas.values()) {
+      if (replica.state !== 'READY') continue;
+      try {
+        replica.tell();
+      } catch (error) {
+        this.#report(`advanceEsn on ${replica.lower.name}: ${messageOf(error)}`);
+      }
+    }
+  }
+
+  /** Whether a link's delay is over. */
+  tick(now: number): boolean {
+    this.#patience.tick(now);
+    for (const entry of this.entries.values()) if (entry.sa.esn && entry.sa.bottom) this.tell(entry);
+    this.hands.retry();
+    return this.slaves.some(({ link }) => (link.state === 'fail' || link.state === 'back') && link.due <= now);
+  }
+
+  workerGone(worker: number): void {
+    this.snapshot.workerGone(worker);
+    for (const { lower } of this.slaves) if (worker < lower.ports) lower.portGone?.(worker);
+    this.hands.portGone(worker);
+  }
+
+  #unwanted(entry: SaEntry, lower: number): string | null {
+    if (entry.dead) return 'the SA is gone';
+    if (this.#incoming?.entry === entry && this.#incoming.signal?.aborted) return 'it was aborted';
+    return this.wantedIfEnabled().includes(lower) ? null : `${this.#slave(lower)?.lower.name ?? lower} is gone`;
+  }
+
+  #facts(): BondFacts {
+    return {
+      mode: this.mode,
+      policy: this.policy,
+      joinRefused: this.joinRefused,
+      enabled: this.enabled,
+      active: this.active,
+      aggregator: this.aggregator,
+      slaves: this.slaves.map((slave) => slave.facts()),
+    };
+  }
+
+  #slave(lower: number): Slave | undefined {
+    return this.slaves.find((slave) => slave.index === lower);
+  }
+}
