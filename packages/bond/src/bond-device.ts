@@ -45,6 +45,8 @@ export interface BondOptions {
   readonly addTimeout?: number;
   /** Milliseconds after which frames posted count as stuck; 2000 when absent. */
   readonly drainTimeout?: number;
+  /** A change of members moves only that member's flows (see resilientChoice), unlike Linux's; false when absent. */
+  readonly resilient?: boolean;
   /** SA slots are below this. */
   readonly maxSas: number;
   /** Lower indices are below this. */
@@ -74,6 +76,7 @@ export class BondDevice implements XfrmUpper {
   readonly offloads: OffloadTable;
   readonly #r: Replicas;
   readonly #policyWord: Int32Array = new Int32Array(new SharedArrayBuffer(4));
+  readonly #resilient: boolean;
   readonly #maxLowers: number;
   readonly #maxSas: number;
   #queue: Promise<unknown> = Promise.resolve();
@@ -95,6 +98,7 @@ export class BondDevice implements XfrmUpper {
     this.index = index;
     this.offloads = options.offloads;
     this.#maxLowers = options.maxLowers;
+    this.#resilient = options.resilient ?? false;
     this.#maxSas = options.maxSas;
     this.#r = new Replicas({
       name,
@@ -165,6 +169,7 @@ export class BondDevice implements XfrmUpper {
       snapshot: this.#r.snapshot.ticket,
       replicas: this.#r.table.ticket,
       policy: this.#policyWord.buffer as SharedArrayBuffer,
+      resilient: this.#resilient,
     };
   }
 

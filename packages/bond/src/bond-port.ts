@@ -1,9 +1,18 @@
-/** The bond on one worker: hash, split, hand over. */
-import { type Burst, createBurst, type FrameSlab, Row } from '@espalier/wire';
-import { DropReason, type LowerHandle, type Port, type StateLowerHandle } from '@espalier/xfrm';
+/** The bond on one worker: hash, choose, split, hand over. */
+import { type Burst, createBurst, type FrameSlab, Row, RowState } from '@espalier/wire';
+import {
+  DropReason,
+  type HandleSource,
+  type LinkType,
+  type LowerHandle,
+  NoHandle,
+  type Port,
+  type StateLowerHandle,
+} from '@espalier/xfrm';
 import { ReplicaTable, type ReplicaTicket } from './replicas.ts';
+import { resilientChoice } from './resilient.ts';
 import { SnapshotReader, type SnapshotTicket } from './snapshot.ts';
-import { XMIT_HASH_POLICIES, xmitHash } from './xmit-hash.ts';
+import { XMIT_HASH_POLICIES, type XmitHashPolicy, xmitHash, xmitHashEsp, xmitHashIp } from './xmit-hash.ts';
 
 /** What a worker needs of a bond; plain data. */
 export interface BondTicket {
@@ -11,6 +20,16 @@ export interface BondTicket {
   readonly replicas: ReplicaTicket;
   /** One word: index of the transmit hash policy. */
   readonly policy: SharedArrayBuffer;
+  /** Whether a change of members moves only that member's flows (not as Linux); false when absent. */
+  readonly resilient?: boolean;
+}
+
+/** The path's half of what becomes of a packet whose slave has no handle for its SA. Same thread. */
+export interface WithoutHandle {
+  /** A NoHandle by SA slot. */
+  readonly noHandle: Uint8Array;
+  /** Seals every TO_SEAL row with the path's own engine. */
+  seal(burst: Burst): void;
 }
 
 export interface BondPortOptions {
@@ -20,24 +39,43 @@ export interface BondPortOptions {
   readonly slab: FrameSlab;
   /** Longest burst; 256 when absent. */
   readonly capacity?: number;
+  /** Of all slaves; 'ethernet' when absent. */
+  readonly linkType?: LinkType;
+  /** Needed for SAs that say other than `drop`: where handles are looked up, and the path. */
+  readonly handles?: HandleSource;
+  readonly path?: WithoutHandle;
 }
 
 export class BondPort implements StateLowerHandle {
   readonly #snapshot: SnapshotReader;
   readonly #replicas: ReplicaTable;
   readonly #policy: Int32Array;
+  readonly #resilient: boolean;
+  readonly #linkType: LinkType;
+  readonly #handles: HandleSource | null;
+  readonly #path: WithoutHandle | null;
   readonly #ports: (Port | null)[];
+  /** Lower indices of the pinned snapshot. */
+  readonly #lowers: Int32Array;
   /** Per lower: the rows of the burst at hand that are its own. */
   readonly #parts: Burst[];
+  /** Rows of the burst at hand that are sealed here. */
+  readonly #bare: Burst;
 
   private constructor(ticket: BondTicket, options: BondPortOptions) {
-    const { worker, ports, slab, capacity = 256 } = options;
+    const { worker, ports, slab, capacity = 256, linkType = 'ethernet' } = options;
     this.#snapshot = new SnapshotReader(ticket.snapshot, worker);
     this.#replicas = ReplicaTable.attach(ticket.replicas);
     this.#policy = new Int32Array(ticket.policy);
+    this.#resilient = ticket.resilient ?? false;
+    this.#linkType = linkType;
+    this.#handles = options.handles ?? null;
+    this.#path = options.path ?? null;
     const lowers = ticket.replicas.maxLowers;
     this.#ports = Array.from({ length: lowers }, (_, i) => ports.get(i) ?? null);
+    this.#lowers = new Int32Array(lowers);
     this.#parts = Array.from({ length: lowers }, () => createBurst(slab, capacity));
+    this.#bare = createBurst(slab, capacity);
   }
 
   static attach(ticket: BondTicket, options: BondPortOptions): BondPort {
@@ -64,12 +102,37 @@ export class BondPort implements StateLowerHandle {
     return this.#replicas.asked;
   }
 
-  /** As `Port.xmit`, under a pin: `usable[hash % count]` for each row. Refused rows have a FATE and stay the caller's. */
+  /** As `Port.xmit`, under a pin: one slave for each row. Refused rows have a FATE and stay the caller's. */
   xmit(burst: Burst): number {
-    const { rows, list, slab } = burst;
     const count = this.#snapshot.count();
+    for (let i = 0; i < count; i++) this.#lowers[i] = this.#snapshot.usable(i);
+    this.#split(burst, count);
+    // Sealed before any slave sees them: a port is never given a choice.
+    if (this.#bare.length > 0) {
+      this.#path!.seal(this.#bare);
+      this.#bare.length = 0;
+    }
+    let sent = 0;
+    for (let i = 0; i < count; i++) {
+      const lower = this.#lowers[i]!;
+      const part = this.#parts[lower]!;
+      if (part.length === 0) continue;
+      const port = this.#ports[lower];
+      if (port) sent += port.xmit(part);
+      else this.#refuse(part);
+      part.length = 0;
+    }
+    return sent;
+  }
+
+  #split(burst: Burst, count: number): void {
+    const { rows, list, length } = burst;
+    const lowers = this.#lowers;
     const policy = XMIT_HASH_POLICIES[Atomics.load(this.#policy, 0)]!;
-    for (let i = 0; i < burst.length; i++) {
+    // What an SA knows of its packets is their layer3+4 hash, or the spread that takes its place.
+    const known = policy === 'layer3+4';
+    const path = this.#path;
+    for (let i = 0; i < length; i++) {
       const row = list[i]!;
       const r = row * Row.WORDS;
       if (rows[r + Row.FATE] !== 0) continue;
@@ -79,25 +142,48 @@ export class BondPort implements StateLowerHandle {
       }
       let nth = 0;
       if (count > 1) {
-        const tci = rows[r + Row.TCI]!;
-        nth = xmitHash(policy, slab.view, rows[r + Row.START]!, rows[r + Row.END]!, tci & 0xffff) % count;
+        let hash = rows[r + Row.HASH]!;
+        if (!known || hash < 0) hash = this.#hash(policy, burst.slab.view, rows, r);
+        nth = this.#resilient ? resilientChoice(hash, lowers, count) : hash % count;
       }
-      const lower = this.#snapshot.usable(nth);
+      if (path !== null && rows[r + Row.STATE] === RowState.TO_SEAL) {
+        const choice = path.noHandle[rows[r + Row.SA]!];
+        if (choice !== NoHandle.DROP) nth = this.#withoutHandle(choice!, row, rows[r + Row.SA]!, nth, count);
+      }
+      const lower = lowers[nth]!;
       rows[r + Row.LOWER] = lower;
       const part = this.#parts[lower]!;
       part.list[part.length++] = row;
     }
-    let sent = 0;
-    for (let i = 0; i < count; i++) {
-      const lower = this.#snapshot.usable(i);
-      const part = this.#parts[lower]!;
-      if (part.length === 0) continue;
-      const port = this.#ports[lower];
-      if (port) sent += port.xmit(part);
-      else
-        for (let k = 0; k < part.length; k++) rows[part.list[k]! * Row.WORDS + Row.FATE] = DropReason.NO_USABLE_SLAVE;
-      part.length = 0;
+  }
+
+  #hash(policy: XmitHashPolicy, view: DataView, rows: Int32Array, r: number): number {
+    const start = rows[r + Row.START]!;
+    const end = rows[r + Row.END]!;
+    if (this.#linkType === 'ethernet') return xmitHash(policy, view, start, end, rows[r + Row.TCI]!);
+    return this.#linkType === 'ip' ? xmitHashIp(view, start, end) : xmitHashEsp(view, start, end);
+  }
+
+  /**
+   * For an SA that does not drop: the slave at `nth` if it has a handle; else the next one that has (STEER), or the row is
+   * put down to be sealed here (SOFTWARE). The pin keeps what is resolved now until the port resolves it again.
+   */
+  #withoutHandle(choice: number, row: number, slot: number, nth: number, count: number): number {
+    const handles = this.#handles;
+    if (handles === null || handles.resolve(slot, this.#lowers[nth]!) !== 0) return nth;
+    if (choice === NoHandle.SOFTWARE) {
+      this.#bare.list[this.#bare.length++] = row;
+      return nth;
     }
-    return sent;
+    for (let i = 1; i < count; i++) {
+      const other = nth + i < count ? nth + i : nth + i - count;
+      if (handles.resolve(slot, this.#lowers[other]!) !== 0) return other;
+    }
+    return nth;
+  }
+
+  /** This worker has no port of the slave. */
+  #refuse(part: Burst): void {
+    for (let k = 0; k < part.length; k++) part.rows[part.list[k]! * Row.WORDS + Row.FATE] = DropReason.NO_USABLE_SLAVE;
   }
 }

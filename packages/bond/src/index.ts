@@ -8,7 +8,7 @@ export {
   type Partner,
 } from './aggregator.ts';
 export { BondDevice, type BondOptions, type ReplicaStats } from './bond-device.ts';
-export { BondPort, type BondPortOptions, type BondTicket } from './bond-port.ts';
+export { BondPort, type BondPortOptions, type BondTicket, type WithoutHandle } from './bond-port.ts';
 export { carryOut, execute, type Hands, Refusal, undoOf } from './execute.ts';
 export { featureNonsense, followFeatures, planFeatures } from './features.ts';
 export { type Link, type LinkDelays, type LinkState, stepLink } from './link.ts';
@@ -32,9 +32,11 @@ export {
   unfitFor,
   wantedReplicas,
 } from './plan.ts';
+export { demandReorderBudget, type ReorderFacts, reorderBudget, SPREADS, type Spread } from './reorder-budget.ts';
 export type { ReplicaState } from './replica.ts';
 export { ReplicaTable, type ReplicaTicket } from './replicas.ts';
 export type { SlaveState } from './replication.ts';
+export { resilientChoice } from './resilient.ts';
 export { SnapshotPublisher, SnapshotReader, type SnapshotTicket } from './snapshot.ts';
 export { longestPacket } from './veto.ts';
-export { XMIT_HASH_POLICIES, type XmitHashPolicy, xmitHash, xmitHashIp } from './xmit-hash.ts';
+export { XMIT_HASH_POLICIES, type XmitHashPolicy, xmitHash, xmitHashEsp, xmitHashIp } from './xmit-hash.ts';

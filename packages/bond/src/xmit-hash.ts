@@ -49,6 +49,11 @@ export function xmitHashIp(view: DataView, start: number, end: number): number {
   return dissect(view, start, end, type) ? layer34() : 0;
 }
 
+/** layer3+4 of what is known of a bare ESP header, its SPI, for lowers that are sockets. */
+export function xmitHashEsp(view: DataView, start: number, end: number): number {
+  return end - start < 4 ? 0 : fold(view.getInt32(start, true)) >>> 1;
+}
+
 function layer34(): number {
   return fold((flow.hasIcmpId ? flow.icmp : flow.ports) ^ flow.source ^ flow.destination) >>> 1;
 }

@@ -66,7 +66,8 @@ export const Row = {
   POOL: 13,
   /** ECN bits of the outer header on the way in. */
   ECN: 14,
-  SPARE: 15,
+  /** Transmit hash that the SA has for the packet, 31 bits; -1 = none, hash its bytes. */
+  HASH: 15,
 } as const;
 
 /**
@@ -184,7 +185,7 @@ export function resetRow(rows: Int32Array, row: number, start: number, end: numb
   rows[r + Row.TCI] = 0;
   rows[r + Row.LOWER] = -1;
   rows[r + Row.ECN] = 0;
-  rows[r + Row.SPARE] = 0;
+  rows[r + Row.HASH] = -1;
 }
 
 /** A pool over frames `[first, first + count)` of a slab: last in, first out, so that warm frames are used first. */
