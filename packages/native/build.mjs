@@ -18,18 +18,31 @@ function finish(ok, reason, mend) {
   process.exit(0);
 }
 
+/** From the npm package, of this project or of the one that depends on it; else what came with this Node. */
+function findHeaders() {
+  for (const from of [join(here, 'package.json'), join(here, '..', '..', 'package.json')]) {
+    try {
+      return join(dirname(createRequire(from).resolve('node-api-headers/package.json')), 'include');
+    } catch {
+      // not there
+    }
+  }
+  const own = join(dirname(process.execPath), '..', 'include', 'node');
+  return existsSync(join(own, 'node_api.h')) ? own : null;
+}
+
 if (process.platform !== 'linux') finish(false, `no TUN or AF_PACKET on ${process.platform}`, 'run on Linux');
 const probe = spawnSync(compiler, ['--version']);
 if (probe.error || probe.status !== 0) finish(false, `no C compiler ("${compiler}")`, 'apt-get install gcc libc6-dev');
 if (existsSync(out) && sources.every((s) => statSync(s).mtimeMs < statSync(out).mtimeMs)) finish(true, '', '');
 
-let headers;
-try {
-  const require = createRequire(join(here, '..', '..', 'package.json'));
-  headers = join(dirname(require.resolve('node-api-headers/package.json')), 'include');
-} catch {
-  finish(false, 'the npm package node-api-headers is not installed', 'npm start or npm test installs it');
-}
+const headers = findHeaders();
+if (headers === null)
+  finish(
+    false,
+    'no headers of Node-API: neither the npm package node-api-headers nor this Node has them',
+    'npm install node-api-headers',
+  );
 mkdirSync(dirname(out), { recursive: true });
 const flags = ['-O2', '-shared', '-fPIC', '-std=gnu11', '-Wall', '-Wextra', '-fvisibility=hidden', `-I${headers}`];
 const result = spawnSync(

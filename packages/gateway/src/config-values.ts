@@ -1,5 +1,5 @@
 /** The words of a config file: text in, typed values out. Each carries the sentence that an error shows as "expected". */
-import * as ipaddr from 'ipaddr.js';
+import ipaddr from 'ipaddr.js';
 import * as v from 'valibot';
 
 export interface Prefix {

@@ -92,7 +92,9 @@ function find(): Loaded {
     failures.length > 0
       ? failures.join('; ')
       : `no addon for ${platform()}-${arch()} in ${places.map((p) => dirname(p)).join(' or ')}`;
-  return { binding: null, reason, mend: 'in a clone: npm test compiles it where there is a C compiler' };
+  const build = join(here, '..', 'build.mjs');
+  const how = existsSync(build) ? `node ${build}` : 'npm test, in a clone,';
+  return { binding: null, reason, mend: `${how} compiles it where there is a C compiler` };
 }
 
 /** Three answers (as cilium/ebpf's feature probes have them): it works, it does not and why, or we could not tell. */
