@@ -1,96 +1,136 @@
 /**
- * AES modes from noble's public pieces, with what depends on the key alone (key schedule, GHASH table) kept per SA:
- * noble's own `gcm()`, `cbc()` and `ctr()` derive it per call.
+ * AES modes over noble's block function, with what depends on the key alone (key schedule, GHASH table) kept per SA:
+ * noble's own `gcm()`, `cbc()` and `ctr()` derive it per call. noble's words are little-endian.
  */
 import { GHASH } from '@noble/ciphers/_polyval.js';
 import { unsafe } from '@noble/ciphers/aes.js';
+import { byteSwap, swap8IfBE } from '@noble/ciphers/utils.js';
 import { equalBytes } from '../constant-time.ts';
 import type { Aead, Cipher } from '../transform.ts';
-import { take } from './scratch.ts';
+import { clear, load, store, trim, WORDS } from './scratch.ts';
 
 const BLOCK = 16;
-/** noble sizes its GHASH table by the length it is told to expect; this asks for the middle one (512 entries). */
-const EXPECTED_BYTES = 2048;
+/**
+ * noble sizes its GHASH table by the length it is told to expect: 512 entries (30 KB) for the first, 4096 (260 KB) for the
+ * second, with which GHASH takes 77 instead of 116 ns a block. So an SA that turns out busy gets the second, in 50 us, and
+ * so many of them in a thread.
+ */
+const NARROW = 2048;
+const WIDE = 65_537;
+const BUSY_PACKETS = 4096;
+const WIDE_TABLES = 32;
+let wideTables = 0;
+
+const word = (bytes: Uint8Array, at: number): number =>
+  bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
+
+/** Xors the key stream of counter blocks `n0 | n1 | n2 | first`, the last word counting up, over the loaded blocks. */
+function keyStream(schedule: Uint32Array, blocks: number, n0: number, n1: number, n2: number, first: number): void {
+  for (let b = 0, i = 0; b < blocks; b++, i += 4) {
+    const { s0, s1, s2, s3 } = unsafe.encrypt(schedule, n0, n1, n2, byteSwap(first + b));
+    WORDS[i] = WORDS[i]! ^ swap8IfBE(s0);
+    WORDS[i + 1] = WORDS[i + 1]! ^ swap8IfBE(s1);
+    WORDS[i + 2] = WORDS[i + 2]! ^ swap8IfBE(s2);
+    WORDS[i + 3] = WORDS[i + 3]! ^ swap8IfBE(s3);
+  }
+}
 
 /** GHASH under one key, for many messages: the table stays, the accumulator begins anew. */
 class SaGhash extends GHASH {
-  reset(): void {
+  /** Over `aad` (filled up with zeros), the loaded blocks, and both lengths; then masked with `mask`, into `tag`. */
+  over(aad: Uint8Array, blocks: number, length: number, mask: Mask, tag: Uint32Array): void {
     this.s0 = 0;
     this.s1 = 0;
     this.s2 = 0;
     this.s3 = 0;
-    this.finished = false;
+    if (aad.length === 8) this._updateBlock(word(aad, 0), word(aad, 4), 0, 0);
+    else if (aad.length === 12) this._updateBlock(word(aad, 0), word(aad, 4), word(aad, 8), 0);
+    else this.update(aad);
+    for (let i = 0; i < blocks * 4; i += 4)
+      this._updateBlock(
+        swap8IfBE(WORDS[i]!),
+        swap8IfBE(WORDS[i + 1]!),
+        swap8IfBE(WORDS[i + 2]!),
+        swap8IfBE(WORDS[i + 3]!),
+      );
+    this._updateBlock(0, byteSwap(aad.length * 8), 0, byteSwap(length * 8));
+    tag[0] = swap8IfBE(this.s0 ^ mask.s0);
+    tag[1] = swap8IfBE(this.s1 ^ mask.s1);
+    tag[2] = swap8IfBE(this.s2 ^ mask.s2);
+    tag[3] = swap8IfBE(this.s3 ^ mask.s3);
   }
 }
+
+type Mask = ReturnType<typeof unsafe.encrypt>;
 
 /** AES-GCM (NIST SP 800-38D). The ICV is verified before anything is decrypted. */
 export class NobleGcm implements Aead {
   readonly #icvLength: number;
   readonly #schedule: Uint32Array;
-  readonly #ghash: SaGhash;
-  readonly #counter: Uint8Array = new Uint8Array(BLOCK);
-  readonly #mask: Uint8Array = new Uint8Array(BLOCK);
+  #ghash: SaGhash;
+  #wide = false;
+  /** Counts down to the wide table. */
+  #untilBusy = BUSY_PACKETS;
   readonly #tag: Uint8Array = new Uint8Array(BLOCK);
-  readonly #lengths: Uint8Array = new Uint8Array(BLOCK);
-  readonly #lengthsView: DataView = new DataView(this.#lengths.buffer);
+  readonly #tagWords: Uint32Array = new Uint32Array(this.#tag.buffer);
 
   constructor(key: Uint8Array, icvLength: number) {
     this.#icvLength = icvLength;
     this.#schedule = unsafe.expandKeyLE(key);
-    const h = new Uint8Array(BLOCK);
-    unsafe.encryptBlock(this.#schedule, h);
-    this.#ghash = new SaGhash(h, EXPECTED_BYTES);
-    h.fill(0);
+    this.#ghash = this.#table(NARROW);
   }
 
   seal(bytes: Uint8Array, start: number, end: number, nonce: Uint8Array, aad: Uint8Array): void {
-    const text = take(bytes, start, end);
-    this.#begin(nonce);
-    unsafe.ctr32(this.#schedule, false, this.#counter, text, text);
-    this.#authenticate(text, aad);
-    bytes.set(text, start);
+    const blocks = load(bytes, start, end);
+    this.#crypt(blocks, nonce);
+    trim(end - start);
+    this.#authenticate(blocks, end - start, nonce, aad);
+    store(bytes, start, end);
     for (let i = 0; i < this.#icvLength; i++) bytes[end + i] = this.#tag[i]!;
   }
 
   open(bytes: Uint8Array, start: number, end: number, nonce: Uint8Array, aad: Uint8Array): boolean {
-    const text = take(bytes, start, end);
-    this.#begin(nonce);
-    this.#authenticate(text, aad);
+    const blocks = load(bytes, start, end);
+    this.#authenticate(blocks, end - start, nonce, aad);
     if (!equalBytes(this.#tag, 0, bytes, end, this.#icvLength)) return false;
-    unsafe.ctr32(this.#schedule, false, this.#counter, text, text);
-    bytes.set(text, start);
-    text.fill(0);
+    this.#crypt(blocks, nonce);
+    store(bytes, start, end);
+    clear(blocks);
     return true;
   }
 
   destroy(): void {
+    if (this.#wide) wideTables--;
     this.#schedule.fill(0);
     this.#ghash.destroy();
-    this.#mask.fill(0);
     this.#tag.fill(0);
   }
 
-  /** The first counter block masks the tag, the next ones are the key stream (7.1). */
-  #begin(nonce: Uint8Array): void {
-    const counter = this.#counter;
-    counter.set(nonce);
-    counter[12] = 0;
-    counter[13] = 0;
-    counter[14] = 0;
-    counter[15] = 1;
-    const mask = this.#mask;
-    mask.set(counter);
-    unsafe.encryptBlock(this.#schedule, mask);
-    counter[15] = 2;
+  #table(expected: number): SaGhash {
+    const h = new Uint8Array(BLOCK);
+    unsafe.encryptBlock(this.#schedule, h);
+    const ghash = new SaGhash(h, expected);
+    h.fill(0);
+    return ghash;
   }
 
-  #authenticate(data: Uint8Array, aad: Uint8Array): void {
-    this.#lengthsView.setUint32(4, aad.length * 8);
-    this.#lengthsView.setUint32(12, data.length * 8);
-    const ghash = this.#ghash;
-    ghash.reset();
-    ghash.update(aad).update(data).update(this.#lengths).digestInto(this.#tag);
-    for (let i = 0; i < BLOCK; i++) this.#tag[i] = this.#tag[i]! ^ this.#mask[i]!;
+  #widen(): void {
+    if (wideTables === WIDE_TABLES) return;
+    wideTables++;
+    this.#wide = true;
+    this.#ghash.destroy();
+    this.#ghash = this.#table(WIDE);
+  }
+
+  /** Counter 1 masks the tag, the next ones are the key stream (7.1). */
+  #crypt(blocks: number, nonce: Uint8Array): void {
+    keyStream(this.#schedule, blocks, word(nonce, 0), word(nonce, 4), word(nonce, 8), 2);
+  }
+
+  #authenticate(blocks: number, length: number, nonce: Uint8Array, aad: Uint8Array): void {
+    if (--this.#untilBusy === 0) this.#widen();
+    const mask = unsafe.encrypt(this.#schedule, word(nonce, 0), word(nonce, 4), word(nonce, 8), byteSwap(1));
+    this.#ghash.over(aad, blocks, length, mask, this.#tagWords);
   }
 }
 
@@ -101,10 +141,10 @@ export class NobleGcm implements Aead {
 export class NobleCcm implements Aead {
   readonly #icvLength: number;
   readonly #schedule: Uint32Array;
-  readonly #counter: Uint8Array = new Uint8Array(BLOCK);
+  /** First block of the MAC; with other flags and a counter, the counter blocks. */
   readonly #block: Uint8Array = new Uint8Array(BLOCK);
-  readonly #blockView: DataView = new DataView(this.#block.buffer);
   readonly #tag: Uint8Array = new Uint8Array(BLOCK);
+  readonly #tagWords: Uint32Array = new Uint32Array(this.#tag.buffer);
 
   constructor(key: Uint8Array, icvLength: number) {
     this.#icvLength = icvLength;
@@ -112,72 +152,74 @@ export class NobleCcm implements Aead {
   }
 
   seal(bytes: Uint8Array, start: number, end: number, nonce: Uint8Array, aad: Uint8Array): void {
-    const text = take(bytes, start, end);
-    this.#authenticate(text, nonce, aad);
-    this.#mask(nonce);
-    this.#begin(nonce);
-    unsafe.ctr32(this.#schedule, false, this.#counter, text, text);
-    bytes.set(text, start);
-    for (let i = 0; i < this.#icvLength; i++) bytes[end + i] = this.#tag[i]! ^ this.#block[i]!;
+    const blocks = load(bytes, start, end);
+    this.#authenticate(blocks, end - start, nonce, aad);
+    this.#crypt(blocks, nonce);
+    store(bytes, start, end);
+    for (let i = 0; i < this.#icvLength; i++) bytes[end + i] = this.#tag[i]!;
   }
 
   open(bytes: Uint8Array, start: number, end: number, nonce: Uint8Array, aad: Uint8Array): boolean {
-    const text = take(bytes, start, end);
-    this.#begin(nonce);
-    unsafe.ctr32(this.#schedule, false, this.#counter, text, text);
-    const tag = this.#tag;
-    this.#authenticate(text, nonce, aad);
-    this.#mask(nonce);
-    for (let i = 0; i < BLOCK; i++) tag[i] = tag[i]! ^ this.#block[i]!;
-    const good = equalBytes(tag, 0, bytes, end, this.#icvLength);
-    if (good) bytes.set(text, start);
-    text.fill(0);
+    const blocks = load(bytes, start, end);
+    this.#crypt(blocks, nonce);
+    trim(end - start);
+    this.#authenticate(blocks, end - start, nonce, aad);
+    const good = equalBytes(this.#tag, 0, bytes, end, this.#icvLength);
+    if (good) store(bytes, start, end);
+    clear(blocks);
     return good;
   }
 
   destroy(): void {
     this.#schedule.fill(0);
-    this.#block.fill(0);
     this.#tag.fill(0);
   }
 
-  /** The key stream for the text begins at counter 1. */
-  #begin(nonce: Uint8Array): void {
-    const counter = this.#counter;
-    counter.fill(0);
-    counter[0] = 3;
-    counter.set(nonce, 1);
-    counter[15] = 1;
-  }
-
-  /** Counter 0, encrypted, masks the tag. */
-  #mask(nonce: Uint8Array): void {
-    this.#block.fill(0);
-    this.#block[0] = 3;
-    this.#block.set(nonce, 1);
-    unsafe.encryptBlock(this.#schedule, this.#block);
-  }
-
-  /** CBC-MAC over the first block, the AAD with its length in front (both fit one block: 12 + 2), and the plaintext. */
-  #authenticate(text: Uint8Array, nonce: Uint8Array, aad: Uint8Array): void {
+  /** `flags | nonce`, the last word left to the caller. */
+  #begin(flags: number, nonce: Uint8Array): void {
     const block = this.#block;
-    block[0] = 0x40 | (((this.#icvLength - 2) / 2) << 3) | 3;
-    block.set(nonce, 1);
-    this.#blockView.setUint32(12, text.length);
-    unsafe.encryptBlock(this.#schedule, block);
-    block[1] = block[1]! ^ aad.length;
-    for (let i = 0; i < aad.length; i++) block[2 + i] = block[2 + i]! ^ aad[i]!;
-    unsafe.encryptBlock(this.#schedule, block);
-    for (let at = 0; at < text.length; at += BLOCK) {
-      const length = Math.min(BLOCK, text.length - at);
-      for (let i = 0; i < length; i++) block[i] = block[i]! ^ text[at + i]!;
-      unsafe.encryptBlock(this.#schedule, block);
+    block[0] = flags;
+    for (let i = 0; i < nonce.length; i++) block[1 + i] = nonce[i]!;
+  }
+
+  #crypt(blocks: number, nonce: Uint8Array): void {
+    this.#begin(3, nonce);
+    keyStream(this.#schedule, blocks, word(this.#block, 0), word(this.#block, 4), word(this.#block, 8), 1);
+  }
+
+  /** CBC-MAC over the first block, the AAD with its length in front (12 + 2 fit a block), the loaded plaintext; masked by counter 0. */
+  #authenticate(blocks: number, length: number, nonce: Uint8Array, aad: Uint8Array): void {
+    const xk = this.#schedule;
+    const block = this.#block;
+    this.#begin(0x40 | (((this.#icvLength - 2) / 2) << 3) | 3, nonce);
+    let { s0, s1, s2, s3 } = unsafe.encrypt(xk, word(block, 0), word(block, 4), word(block, 8), byteSwap(length));
+    s0 ^= (aad.length << 8) | (aad[0]! << 16) | (aad[1]! << 24);
+    s1 ^= word(aad, 2);
+    s2 ^= aad[6]! | (aad[7]! << 8);
+    if (aad.length === 12) {
+      s2 ^= (aad[8]! << 16) | (aad[9]! << 24);
+      s3 ^= aad[10]! | (aad[11]! << 8);
     }
-    this.#tag.set(block);
+    ({ s0, s1, s2, s3 } = unsafe.encrypt(xk, s0, s1, s2, s3));
+    for (let i = 0; i < blocks * 4; i += 4)
+      ({ s0, s1, s2, s3 } = unsafe.encrypt(
+        xk,
+        s0 ^ swap8IfBE(WORDS[i]!),
+        s1 ^ swap8IfBE(WORDS[i + 1]!),
+        s2 ^ swap8IfBE(WORDS[i + 2]!),
+        s3 ^ swap8IfBE(WORDS[i + 3]!),
+      ));
+    this.#begin(3, nonce);
+    const mask = unsafe.encrypt(xk, word(block, 0), word(block, 4), word(block, 8), 0);
+    const tag = this.#tagWords;
+    tag[0] = swap8IfBE(s0 ^ mask.s0);
+    tag[1] = swap8IfBE(s1 ^ mask.s1);
+    tag[2] = swap8IfBE(s2 ^ mask.s2);
+    tag[3] = swap8IfBE(s3 ^ mask.s3);
   }
 }
 
-/** AES-CTR with a 32-bit counter (RFC 3686). */
+/** AES-CTR (RFC 3686). */
 export class NobleCtr implements Cipher {
   readonly #schedule: Uint32Array;
 
@@ -186,10 +228,10 @@ export class NobleCtr implements Cipher {
   }
 
   encrypt(bytes: Uint8Array, start: number, end: number, iv: Uint8Array): void {
-    const text = take(bytes, start, end);
-    unsafe.ctr32(this.#schedule, false, iv, text, text);
-    bytes.set(text, start);
-    text.fill(0);
+    const blocks = load(bytes, start, end);
+    keyStream(this.#schedule, blocks, word(iv, 0), word(iv, 4), word(iv, 8), byteSwap(word(iv, 12)));
+    store(bytes, start, end);
+    clear(blocks);
   }
 
   decrypt(bytes: Uint8Array, start: number, end: number, iv: Uint8Array): void {
@@ -212,58 +254,54 @@ export class NobleCbc implements Cipher {
   }
 
   encrypt(bytes: Uint8Array, start: number, end: number, iv: Uint8Array): void {
-    const text = take(bytes, start, end);
-    const view = new DataView(text.buffer);
-    const before = new DataView(iv.buffer, iv.byteOffset);
-    let [p0, p1, p2, p3] = words(before, 0);
-    for (let at = 0; at < text.length; at += BLOCK) {
-      const [t0, t1, t2, t3] = words(view, at);
-      const { s0, s1, s2, s3 } = unsafe.encrypt(this.#schedule, p0 ^ t0, p1 ^ t1, p2 ^ t2, p3 ^ t3);
-      put(view, at, s0, s1, s2, s3);
-      p0 = s0;
-      p1 = s1;
-      p2 = s2;
-      p3 = s3;
+    const blocks = load(bytes, start, end);
+    let s0 = word(iv, 0);
+    let s1 = word(iv, 4);
+    let s2 = word(iv, 8);
+    let s3 = word(iv, 12);
+    for (let i = 0; i < blocks * 4; i += 4) {
+      ({ s0, s1, s2, s3 } = unsafe.encrypt(
+        this.#schedule,
+        s0 ^ swap8IfBE(WORDS[i]!),
+        s1 ^ swap8IfBE(WORDS[i + 1]!),
+        s2 ^ swap8IfBE(WORDS[i + 2]!),
+        s3 ^ swap8IfBE(WORDS[i + 3]!),
+      ));
+      WORDS[i] = swap8IfBE(s0);
+      WORDS[i + 1] = swap8IfBE(s1);
+      WORDS[i + 2] = swap8IfBE(s2);
+      WORDS[i + 3] = swap8IfBE(s3);
     }
-    bytes.set(text, start);
+    store(bytes, start, end);
   }
 
   decrypt(bytes: Uint8Array, start: number, end: number, iv: Uint8Array): void {
-    const text = take(bytes, start, end);
-    const view = new DataView(text.buffer);
-    let [p0, p1, p2, p3] = words(new DataView(iv.buffer, iv.byteOffset), 0);
-    for (let at = 0; at < text.length; at += BLOCK) {
-      const [t0, t1, t2, t3] = words(view, at);
-      const { s0, s1, s2, s3 } = unsafe.decrypt(this.#inverse, t0, t1, t2, t3);
-      put(view, at, p0 ^ s0, p1 ^ s1, p2 ^ s2, p3 ^ s3);
-      p0 = t0;
-      p1 = t1;
-      p2 = t2;
-      p3 = t3;
+    const blocks = load(bytes, start, end);
+    let p0 = word(iv, 0);
+    let p1 = word(iv, 4);
+    let p2 = word(iv, 8);
+    let p3 = word(iv, 12);
+    for (let i = 0; i < blocks * 4; i += 4) {
+      const c0 = swap8IfBE(WORDS[i]!);
+      const c1 = swap8IfBE(WORDS[i + 1]!);
+      const c2 = swap8IfBE(WORDS[i + 2]!);
+      const c3 = swap8IfBE(WORDS[i + 3]!);
+      const { s0, s1, s2, s3 } = unsafe.decrypt(this.#inverse, c0, c1, c2, c3);
+      WORDS[i] = swap8IfBE(p0 ^ s0);
+      WORDS[i + 1] = swap8IfBE(p1 ^ s1);
+      WORDS[i + 2] = swap8IfBE(p2 ^ s2);
+      WORDS[i + 3] = swap8IfBE(p3 ^ s3);
+      p0 = c0;
+      p1 = c1;
+      p2 = c2;
+      p3 = c3;
     }
-    bytes.set(text, start);
-    text.fill(0);
+    store(bytes, start, end);
+    clear(blocks);
   }
 
   destroy(): void {
     this.#schedule.fill(0);
     this.#inverse.fill(0);
   }
-}
-
-/** One block as the little-endian words that noble's block function takes. */
-function words(view: DataView, at: number): [number, number, number, number] {
-  return [
-    view.getUint32(at, true),
-    view.getUint32(at + 4, true),
-    view.getUint32(at + 8, true),
-    view.getUint32(at + 12, true),
-  ];
-}
-
-function put(view: DataView, at: number, s0: number, s1: number, s2: number, s3: number): void {
-  view.setUint32(at, s0, true);
-  view.setUint32(at + 4, s1, true);
-  view.setUint32(at + 8, s2, true);
-  view.setUint32(at + 12, s3, true);
 }

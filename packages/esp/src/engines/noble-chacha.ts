@@ -2,7 +2,7 @@ import { Poly1305 } from '@noble/ciphers/_poly1305.js';
 import { chacha20 } from '@noble/ciphers/chacha.js';
 import { equalBytes } from '../constant-time.ts';
 import type { Aead } from '../transform.ts';
-import { take } from './scratch.ts';
+import { clear, load, loaded, store } from './scratch.ts';
 
 const BLOCK = 16;
 const ICV = 16;
@@ -23,22 +23,24 @@ export class NobleChacha implements Aead {
   }
 
   seal(bytes: Uint8Array, start: number, end: number, nonce: Uint8Array, aad: Uint8Array): void {
-    const text = take(bytes, start, end);
+    load(bytes, start, end);
+    const text = loaded(end - start);
     this.#nonce.set(nonce);
     chacha20(this.#key, this.#nonce, text, text, 1);
     this.#authenticate(text, aad);
-    bytes.set(text, start);
+    store(bytes, start, end);
     bytes.set(this.#tag, end);
   }
 
   open(bytes: Uint8Array, start: number, end: number, nonce: Uint8Array, aad: Uint8Array): boolean {
-    const text = take(bytes, start, end);
+    const blocks = load(bytes, start, end);
+    const text = loaded(end - start);
     this.#nonce.set(nonce);
     this.#authenticate(text, aad);
     if (!equalBytes(this.#tag, 0, bytes, end, ICV)) return false;
     chacha20(this.#key, this.#nonce, text, text, 1);
-    bytes.set(text, start);
-    text.fill(0);
+    store(bytes, start, end);
+    clear(blocks);
     return true;
   }
 
