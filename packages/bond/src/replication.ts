@@ -391,7 +391,7 @@ export class Replicas {
       this.features.active,
     );
     const slots = lacking.map((entry) => entry.sa.slot);
-    const whole = this.mode !== 'active-backup' && this.joinRefused !== 'software';
+    const whole = this.#joinsWhole();
     const batches = whole
       ? [[...steps, ...planAdd(slots, [lower])]]
       : [steps, ...slots.map((slot) => planAdd([slot], [lower]))];
@@ -404,8 +404,13 @@ export class Replicas {
         if (whole || !wantedReplicas(this.#facts()).includes(lower)) return;
       }
     }
-    if (slave.refusals.size === 0) this.#members.add(slave);
+    if (!slave.refusals.has(EVERY_SA) && (!whole || slave.refusals.size === 0)) this.#members.add(slave);
     for (const entry of lacking) this.#show(entry);
+  }
+
+  /** A slave that joins takes every SA or is kept out. */
+  #joinsWhole(): boolean {
+    return this.mode !== 'active-backup' && this.joinRefused !== 'software';
   }
 
   #joinRefused(slave: Slave, { step, failures, message }: Refusal): void {
@@ -420,7 +425,7 @@ export class Replicas {
 
   #refuse(slave: Slave, slot: number, why: string): void {
     slave.refusals.set(slot, why);
-    this.#members.delete(slave);
+    if (slot === EVERY_SA || this.#joinsWhole()) this.#members.delete(slave);
     this.#o.report(new XfrmError({ code: 'REFUSED', device: slave.lower.name, what: why }));
   }
 
