@@ -24,7 +24,7 @@ import type { BondTicket } from './bond-port.ts';
 import { execute, Refusal } from './execute.ts';
 import { featureNonsense, planFeatures } from './features.ts';
 import { BOND_MODES, type BondMode, JOIN_REFUSED, type JoinRefused, planAdd, replicates } from './plan.ts';
-import { SaEntry } from './replica.ts';
+import { SaEntry, Unwanted } from './replica.ts';
 import { Replicas, type SlaveState } from './replication.ts';
 import { Slave } from './slave.ts';
 import { XMIT_HASH_POLICIES, type XmitHashPolicy } from './xmit-hash.ts';
@@ -292,13 +292,11 @@ export class BondDevice implements XfrmUpper {
   /** A transaction, planned anew when the world changed under it. Throws XfrmError ROLLED_BACK. */
   async #transact(plan: () => ReturnType<typeof planAdd>): Promise<void> {
     for (;;) {
-      const before = this.#r.revision;
       try {
         return await execute(plan(), this.#r.hands);
       } catch (refusal) {
         if (!(refusal instanceof Refusal) || !('lower' in refusal.step)) throw refusal;
-        if (before !== this.#r.revision && !this.#r.wantedIfEnabled().includes(refusal.step.lower) && !this.#closed)
-          continue;
+        if (refusal.cause instanceof Unwanted && !this.#closed) continue;
         throw this.#rolledBack(refusal.step.lower, refusal, refusal.failures);
       }
     }
@@ -432,6 +430,7 @@ export class BondDevice implements XfrmUpper {
       this.#r.entries.clear();
     });
     this.#closed = true;
+    this.#r.closing = true;
     this.#r.disable();
     await done;
   }

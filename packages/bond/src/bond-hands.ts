@@ -3,8 +3,9 @@ import { ESP_TRAITS, type LowerDevice, type OffloadTable, XfrmError } from '@esp
 import { type Hands, messageOf } from './execute.ts';
 import type { Patience } from './patience.ts';
 import { unfitFor } from './plan.ts';
-import { Replica, type SaEntry } from './replica.ts';
+import { Replica, type SaEntry, Unwanted } from './replica.ts';
 import type { ReplicaTable } from './replicas.ts';
+import { EVERY_SA } from './slave.ts';
 import type { SnapshotPublisher } from './snapshot.ts';
 
 export interface BondHandsOptions {
@@ -25,8 +26,10 @@ export interface BondHandsOptions {
   /** Why an SA should not be added to a lower any more, or null. */
   readonly unwanted: (entry: SaEntry, lower: number) => string | null;
   readonly report: (trouble: XfrmError) => void;
-  /** A handle that nobody waited for has come and been undone. */
+  /** An add (or features, EVERY_SA) that nobody waited for has been answered, and a handle that came so has been undone. */
   readonly lateAnswer: (slot: number, lower: number) => void;
+  /** A handle that lingered has been freed. */
+  readonly roomAgain: (lower: number) => void;
 }
 
 export class BondHands implements Hands {
@@ -35,6 +38,8 @@ export class BondHands implements Hands {
   readonly #adding: Map<Replica, (why: XfrmError) => void> = new Map();
   /** Places of adds that nobody waits for any more and that have not been answered. */
   readonly #orphans: Set<number> = new Set();
+  /** Those where another add has been turned away since. */
+  readonly #turnedAway: Set<number> = new Set();
   /** DELETED and about to be freed, by place. */
   readonly #deleted: Map<number, Replica> = new Map();
   /** DELETED, not freed in time: asked again at every tick. */
@@ -46,7 +51,14 @@ export class BondHands implements Hands {
 
   async features(lower: number, wanted: number): Promise<void> {
     const device = this.#lower(lower);
-    await this.#o.patience.bound(device.setFeatures(wanted), this.#o.addMs, () => late(device, 'setFeatures'));
+    const asked = device.setFeatures(wanted);
+    await this.#o.patience.bound(asked, this.#o.addMs, () => {
+      asked.then(
+        () => this.#o.lateAnswer(EVERY_SA, lower),
+        () => undefined,
+      );
+      return late(device, 'setFeatures');
+    });
   }
 
   async add(slot: number, lower: number): Promise<void> {
@@ -54,12 +66,14 @@ export class BondHands implements Hands {
     const entry = entryOf(slot);
     const device = this.#lower(lower);
     const why = entry === undefined ? 'the SA is gone' : unwanted(entry, lower);
-    if (entry === undefined || why !== null) throw new XfrmError({ code: 'ABORTED', what: why! });
+    if (entry === undefined || why !== null) throw new Unwanted(why!);
     const lacking = unfitFor(entry.sa, device.xfrm!.traits ?? ESP_TRAITS);
     if (lacking !== null) throw new XfrmError({ code: 'UNSUPPORTED', device: device.name, what: lacking });
     const place = this.#place(slot, lower);
-    if (this.#orphans.has(place))
+    if (this.#orphans.has(place)) {
+      this.#turnedAway.add(place);
       throw new XfrmError({ code: 'BUSY', what: `${device.name} still owes an answer for an earlier add` });
+    }
     const replica = new Replica(entry, device);
     entry.replicas.set(lower, replica);
     const limit = new AbortController();
@@ -84,17 +98,19 @@ export class BondHands implements Hands {
   /** An add that nobody waited for has ended; if it was answered by a handle, that is undone. */
   #orphanGone(orphan: Replica, failure: unknown): void {
     const { slot } = orphan.entry.sa;
-    this.#orphans.delete(this.#place(slot, orphan.lower.index));
+    const place = this.#place(slot, orphan.lower.index);
+    this.#orphans.delete(place);
     if (orphan.state === 'DELETED') this.#linger(orphan, null);
     if (failure !== null) this.#o.report(trouble(orphan.lower, failure));
-    if (orphan.state !== 'ABSENT') this.#o.lateAnswer(slot, orphan.lower.index);
+    // A lower that gave up when it was told to would do so again; others may do better now.
+    if (this.#turnedAway.delete(place) || orphan.state !== 'ABSENT') this.#o.lateAnswer(slot, orphan.lower.index);
   }
 
   /** Ends adds under way that nobody wants any more; their answers, should they come, are undone. */
   giveUp(): void {
     for (const [replica, giveUp] of [...this.#adding]) {
       const why = this.#o.unwanted(replica.entry, replica.lower.index);
-      if (why !== null) giveUp(new XfrmError({ code: 'ABORTED', what: why }));
+      if (why !== null) giveUp(new Unwanted(why));
     }
   }
 
@@ -177,13 +193,17 @@ export class BondHands implements Hands {
   /** Asks again for what could not be freed. */
   retry(): void {
     for (const [replica, fallen] of this.#lingering) {
-      if (replica.state === 'FREED') this.#lingering.delete(replica);
+      if (replica.state === 'FREED') this.#settled(replica);
       else if (!replica.freeing && (fallen === null || fallen()))
         replica.free().then(
-          () => this.#lingering.delete(replica),
+          () => this.#settled(replica),
           () => undefined,
         );
     }
+  }
+
+  #settled(replica: Replica): void {
+    if (this.#lingering.delete(replica)) this.#o.roomAgain(replica.lower.index);
   }
 
   #linger(replica: Replica, fallen: (() => boolean) | null): void {
@@ -211,7 +231,7 @@ function fenceOf(device: LowerDevice): () => boolean {
 }
 
 function late(device: LowerDevice, what: string): XfrmError {
-  return new XfrmError({ code: 'ABORTED', what: `${device.name} did not answer ${what} in time` });
+  return new XfrmError({ code: 'REFUSED', device: device.name, what: `it did not answer ${what} in time` });
 }
 
 function trouble(device: LowerDevice, error: unknown): XfrmError {

@@ -25,6 +25,13 @@ const NEXT: Readonly<Record<ReplicaState, readonly ReplicaState[]>> = {
 /** An ESN step: lowers tell the high half from the left edge's multiple of this (kernel drivers: esn_msb and overlap). */
 export const ESN_STEP: number = 2 ** 31;
 
+/** An add that was ended because nobody wants its replica any more: no refusal of the lower's. */
+export class Unwanted extends XfrmError {
+  constructor(what: string) {
+    super({ code: 'ABORTED', what });
+  }
+}
+
 /** An SA the bond answers for. */
 export class SaEntry {
   readonly sa: Sa;
@@ -106,7 +113,7 @@ export class Replica {
           this.handle = handle;
           // Much may have happened since it was asked: the SA killed, the lower gone, the patience over.
           if (unwanted || this.entry.dead) {
-            reject(new XfrmError({ code: 'ABORTED', what: 'the SA is gone' }));
+            reject(new Unwanted('the SA is gone'));
             this.#undo().then(
               () => orphan(this, null),
               (error) => orphan(this, error),

@@ -30,7 +30,7 @@ import {
   unfit,
   wantedReplicas,
 } from './plan.ts';
-import type { SaEntry } from './replica.ts';
+import { type SaEntry, Unwanted } from './replica.ts';
 import { ReplicaTable } from './replicas.ts';
 import { EVERY_SA, type Slave } from './slave.ts';
 import { SnapshotPublisher } from './snapshot.ts';
@@ -87,6 +87,8 @@ export class Replicas {
   aggregator: string | null = null;
   /** Active-backup: the lower that carries, -1 = none. */
   active = -1;
+  /** Nothing new is wanted. */
+  closing = false;
   /** Rises with everything that can change what should be. */
   revision = 0;
   readonly #patience: Patience = new Patience();
@@ -97,6 +99,8 @@ export class Replicas {
   readonly #members: Set<Slave> = new Set();
   /** The SA being added, and why not to go on with it. */
   #incoming: { readonly entry: SaEntry; readonly signal: AbortSignal | undefined } | null = null;
+  /** Slots whose add was given up and answered all the same, while a join was still taking the others back. */
+  readonly #answered: Set<number> = new Set();
   /** Words of the offload table have been cleared and no grace period has passed since. */
   #cleared = false;
 
@@ -128,6 +132,13 @@ export class Replicas {
       report: options.report,
       lateAnswer: (slot, lower) => {
         if (this.#slave(lower)?.refusals.delete(slot)) options.changed();
+        else this.#answered.add(slot);
+      },
+      roomAgain: (lower) => {
+        const refusals = this.#slave(lower)?.refusals;
+        if (refusals === undefined || refusals.size === 0 || refusals.has(EVERY_SA)) return;
+        refusals.clear();
+        options.changed();
       },
     });
   }
@@ -295,14 +306,12 @@ export class Replicas {
 
   /** A transaction on these lowers; a lower that went away meanwhile does not count as refusing. */
   async #addTo(entry: SaEntry, lowers: readonly number[], signal: AbortSignal | undefined): Promise<void> {
-    const before = this.revision;
     const had = [...entry.replicas.keys()];
     try {
       await execute(planAdd([entry.sa.slot], lowers), this.hands);
     } catch (refusal) {
-      if (!(refusal instanceof Refusal) || !('lower' in refusal.step)) throw refusal;
-      const gone = before !== this.revision && !wantedReplicas(this.#facts()).includes(refusal.step.lower);
-      if (gone && !signal?.aborted) return;
+      if (!(refusal instanceof Refusal)) throw refusal;
+      if (refusal.cause instanceof Unwanted && !signal?.aborted && !this.closing) return;
       const failures = await this.#takeBack(entry.sa.slot, had.reverse());
       throw new Refusal(refusal.step, [...refusal.failures, ...failures], refusal.cause);
     }
@@ -353,13 +362,18 @@ export class Replicas {
 
   /** Brings everything to what the facts call for, until they stand still. */
   async reconcile(): Promise<void> {
-    const deleted: Place[] = [];
+    let deleted: Place[] = [];
     for (let seen = -1; seen !== this.revision; ) {
       seen = this.revision;
       this.look();
       await this.#postWhenRoom();
       deleted.push(...(await this.#leave()));
-      for (const lower of wantedReplicas(this.#facts())) await this.#join(lower);
+      for (const lower of wantedReplicas(this.#facts())) {
+        // A lower that comes back at once needs the room that its old handles still take; the others do not wait for it.
+        await this.#forward(planFree(deleted.filter((place) => place.lower === lower)));
+        deleted = deleted.filter((place) => place.lower !== lower);
+        await this.#join(lower);
+      }
       await this.#writeWords();
       await this.#postWhenRoom();
     }
@@ -382,6 +396,7 @@ export class Replicas {
   /** Gives a slave the features and every SA: all of them or, by default, none. */
   async #join(lower: number): Promise<void> {
     const slave = this.#slave(lower)!;
+    this.#answered.clear();
     const lacking = [...this.entries.values()].filter(
       (e) => !e.dead && !e.withheld.has(lower) && !e.replicas.has(lower) && !slave.refusals.has(e.sa.slot),
     );
@@ -401,7 +416,7 @@ export class Replicas {
       } catch (refusal) {
         if (!(refusal instanceof Refusal)) throw refusal;
         this.#joinRefused(slave, refusal);
-        if (whole || !wantedReplicas(this.#facts()).includes(lower)) return;
+        if (whole || !this.#stillJoins(slave)) return;
       }
     }
     if (!slave.refusals.has(EVERY_SA) && (!whole || slave.refusals.size === 0)) this.#members.add(slave);
@@ -413,14 +428,17 @@ export class Replicas {
     return this.mode !== 'active-backup' && this.joinRefused !== 'software';
   }
 
-  #joinRefused(slave: Slave, { step, failures, message }: Refusal): void {
+  #joinRefused(slave: Slave, { step, failures, message, cause }: Refusal): void {
     // What has been left of it is looked at again.
     this.revision++;
     const slot = step.op === 'add' ? step.slot : EVERY_SA;
-    const entry = this.entries.get(slot);
-    const gone = !wantedReplicas(this.#facts()).includes(slave.index) || (slot !== EVERY_SA && (entry?.dead ?? true));
-    if (!gone) this.#refuse(slave, slot, message);
+    if (!(cause instanceof Unwanted) && this.#stillJoins(slave) && !this.#answered.has(slot))
+      this.#refuse(slave, slot, message);
     for (const failure of failures) this.#report(failure);
+  }
+
+  #stillJoins(slave: Slave): boolean {
+    return wantedReplicas(this.#facts()).includes(slave.index);
   }
 
   #refuse(slave: Slave, slot: number, why: string): void {
@@ -572,6 +590,7 @@ export class Replicas {
 
   #unwanted(entry: SaEntry, lower: number): string | null {
     if (entry.dead) return 'the SA is gone';
+    if (this.closing) return `${this.#o.name} is closing`;
     if (this.#incoming?.entry === entry && this.#incoming.signal?.aborted) return 'it was aborted';
     return this.wantedIfEnabled().includes(lower) ? null : `${this.#slave(lower)?.lower.name ?? lower} is gone`;
   }
