@@ -20,6 +20,7 @@ export const LAYERS = {
   'backends/mock': [W, X, E],
   'backends/tun': [W, X, N, 'node'],
   'backends/af-packet': [W, X, E, N, 'node'],
+  'backends/udp': [W, X, E, N, 'node'],
   gateway: [
     W,
     R,
@@ -30,6 +31,7 @@ export const LAYERS = {
     '@espalier/mock',
     '@espalier/tun',
     '@espalier/af-packet',
+    '@espalier/udp',
     'node',
     'ipaddr.js',
     'valibot',

@@ -7,5 +7,6 @@ export { EspPath, type EspPathOptions, SaStat } from './path.ts';
 export { type EngineOptions, RowEngine } from './row-engine.ts';
 export { SoftOffload } from './soft-offload.ts';
 export { SoftOffloadPort, type SoftOffloadPortOptions } from './soft-offload-port.ts';
+export { type RawQueue, SoftPort, type SoftPortOptions } from './soft-port.ts';
 export type { InboundTicket, OutboundTicket, SelectorTicket, SharedPlace } from './tickets.ts';
 export type { Aead, Cipher, CipherSuite, Mac } from './transform.ts';

@@ -53,6 +53,7 @@ export class SoftOffload implements XfrmDeviceOps {
   readonly #bytes: Uint8Array;
   readonly #stats: Float64Array;
   readonly #free: number[] = [];
+  #closed = false;
 
   /** `ports`: how many the lower has; each keeps its own counters. */
   constructor(options: { readonly device: string; readonly capacity?: number; readonly ports?: number }) {
@@ -76,7 +77,13 @@ export class SoftOffload implements XfrmDeviceOps {
     return this.#capacity - this.#free.length;
   }
 
+  /** From now on adds are refused with CLOSED; what is installed can still be deleted and freed. */
+  close(): void {
+    this.#closed = true;
+  }
+
   async stateAdd(sa: Sa, signal?: AbortSignal): Promise<LowerHandle> {
+    if (this.#closed) throw new XfrmError({ code: 'CLOSED', what: `${this.#device} is closed` });
     if (signal?.aborted) throw new XfrmError({ code: 'ABORTED', what: `adding an SA to ${this.#device}` });
     if (sa.offload?.type === 'packet')
       throw new XfrmError({ code: 'UNSUPPORTED', device: this.#device, what: 'offload type packet' });

@@ -1,6 +1,7 @@
 import { type AfPacketTicket, openAfPacketPort } from '@espalier/af-packet';
 import { type MockTicket, type MockTunTicket, openMockPort, openMockTunPort } from '@espalier/mock';
 import { openTunPort, type TunTicket } from '@espalier/tun';
+import { openUdpPort, type UdpTicket } from '@espalier/udp';
 import { type Port, type PortContext, type PortTicket, XfrmError } from '@espalier/xfrm';
 
 /** How a worker turns a ticket into a port. */
@@ -17,6 +18,8 @@ export function openPort(ticket: PortTicket, context: PortContext): Port {
       return openMockTunPort(ticket as MockTunTicket, context);
     case 'tun':
       return openTunPort(ticket as TunTicket, context);
+    case 'udp':
+      return openUdpPort(ticket as UdpTicket, context);
     default:
       throw new XfrmError({ code: 'UNSUPPORTED', device: 'the gateway', what: `ports of kind "${ticket.kind}"` });
   }

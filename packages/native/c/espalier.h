@@ -16,7 +16,7 @@ enum {
 };
 enum { STATE_TO_SEAL = 1, STATE_SEALED = 2, STATE_RECEIVED = 4, STATE_OPENED = 5, STATE_ICV_BAD = 6 };
 
-enum { MAX_SLABS = 1 << 16, MAX_LISTS = 256, MAX_PACKETS = 256, MAX_TUNS = 64, MAX_BURST = 256 };
+enum { MAX_SLABS = 1 << 16, MAX_LISTS = 256, MAX_PACKETS = 256, MAX_TUNS = 64, MAX_UDPS = 256, MAX_BURST = 256 };
 
 struct slab {
   napi_ref bytes_ref, rows_ref;
@@ -48,6 +48,7 @@ struct state {
   struct list lists[MAX_LISTS];
   struct packet packets[MAX_PACKETS];
   struct tun *tuns[MAX_TUNS];
+  struct udp *udps[MAX_UDPS];
   struct aead_key **keys; /* by number; 0 is no key */
   uint32_t keys_size, keys_hint;
 };
@@ -74,6 +75,12 @@ napi_value tun_detach(napi_env env, napi_callback_info info);
 void tun_release(struct state *state);
 napi_value tun_read(napi_env env, napi_callback_info info);
 napi_value tun_write(napi_env env, napi_callback_info info);
+napi_value udp_open(napi_env env, napi_callback_info info);
+napi_value udp_close(napi_env env, napi_callback_info info);
+napi_value udp_fd(napi_env env, napi_callback_info info);
+napi_value udp_send(napi_env env, napi_callback_info info);
+napi_value udp_receive(napi_env env, napi_callback_info info);
+void udp_release(struct state *state);
 napi_value packet_open(napi_env env, napi_callback_info info);
 napi_value packet_close(napi_env env, napi_callback_info info);
 napi_value packet_fd(napi_env env, napi_callback_info info);

@@ -188,6 +188,7 @@ static void finalize(napi_env env, void *data, void *hint) {
     if (state->packets[i].fd >= 0) packet_release(&state->packets[i]);
   aead_release(state);
   tun_release(state);
+  udp_release(state);
   free(state->slabs);
   free(state);
 }
@@ -211,6 +212,8 @@ NAPI_MODULE_INIT() {
       {"packetSend", packet_send},       {"linkGet", link_get},               {"linkSet", link_set},
       {"wait", wait_fds},                {"eventOpen", event_open},           {"eventSignal", event_signal},
       {"close", close_fd},               {"aeadReady", aead_ready},         {"aeadInstall", aead_install},
+      {"udpOpen", udp_open},             {"udpClose", udp_close},             {"udpFd", udp_fd},
+      {"udpSend", udp_send},             {"udpReceive", udp_receive},
       {"tunAttach", tun_attach},         {"tunDetach", tun_detach},
       {"aeadRemove", aead_remove},       {"aeadSeal", aead_seal},           {"aeadOpen", aead_open},
   };

@@ -1,5 +1,5 @@
 import { SoftOffload } from '@espalier/esp';
-import { type Binding, errnoName, linkInfo, load } from '@espalier/native';
+import { type Binding, errnoName, LinkWatch, linkInfo, load } from '@espalier/native';
 import {
   createPortStats,
   Feature,
@@ -50,13 +50,10 @@ export class AfPacketDevice implements LowerDevice {
   readonly mtu: number;
   readonly stats: PortStats;
   readonly xfrm: SoftOffload;
-  readonly #binding: Binding;
   readonly #ifindex: number;
   readonly #receiver: number;
   readonly #ringSlots: number;
-  readonly #link: Int32Array = new Int32Array(new SharedArrayBuffer(8));
-  readonly #listeners: Set<() => void> = new Set();
-  readonly #timer: NodeJS.Timeout | null = null;
+  readonly #watch: LinkWatch;
   #features: FeatureSet = { hw: Feature.HW_ESP, wanted: 0, active: 0 };
 
   private constructor(options: AfPacketOptions, binding: Binding, info: Exclude<ReturnType<typeof linkInfo>, number>) {
@@ -67,17 +64,10 @@ export class AfPacketDevice implements LowerDevice {
     this.mtu = info.mtu;
     this.stats = createPortStats(options.ports);
     this.xfrm = new SoftOffload({ device: options.name, ports: options.ports });
-    this.#binding = binding;
     this.#ifindex = info.index;
     this.#receiver = options.receiver;
     this.#ringSlots = options.ringSlots ?? 4096;
-    this.#link[0] = info.up ? 1 : 0;
-    this.#link[1] = info.carrier ? 1 : 0;
-    const watchMs = options.watchMs ?? 2;
-    if (watchMs > 0) {
-      this.#timer = setInterval(() => this.refresh(), watchMs);
-      this.#timer.unref();
-    }
+    this.#watch = new LinkWatch(binding, options.name, info.index, options.watchMs ?? 2);
   }
 
   /** Throws XfrmError: UNSUPPORTED without the addon, NOT_FOUND, PERMISSION. Opens nothing yet but checks that it could. */
@@ -108,22 +98,16 @@ export class AfPacketDevice implements LowerDevice {
   }
 
   get running(): boolean {
-    return this.#link[0] === 1;
+    return this.#watch.running;
   }
 
   get carrier(): boolean {
-    return this.#link[1] === 1;
+    return this.#watch.carrier;
   }
 
   /** Reads the interface's state now; an interface that is gone is down. */
   refresh(): void {
-    const info = linkInfo(this.#binding, this.name);
-    const up = typeof info !== 'number' && info.index === this.#ifindex && info.up ? 1 : 0;
-    const carrier = up === 1 && typeof info !== 'number' && info.carrier ? 1 : 0;
-    if (up === this.#link[0] && carrier === this.#link[1]) return;
-    Atomics.store(this.#link, 0, up);
-    Atomics.store(this.#link, 1, carrier);
-    for (const listener of this.#listeners) listener();
+    this.#watch.refresh();
   }
 
   async setFeatures(wanted: number): Promise<number> {
@@ -132,8 +116,7 @@ export class AfPacketDevice implements LowerDevice {
   }
 
   onChange(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#watch.onChange(listener);
   }
 
   /** A send is complete when the call returns. */
@@ -152,12 +135,12 @@ export class AfPacketDevice implements LowerDevice {
       ringSlots: port === this.#receiver ? this.#ringSlots : 0,
       keys: this.xfrm.memory,
       stats: this.stats.memory,
-      link: this.#link.buffer as SharedArrayBuffer,
+      link: this.#watch.words.buffer as SharedArrayBuffer,
     };
   }
 
   async close(): Promise<void> {
-    if (this.#timer !== null) clearInterval(this.#timer);
-    this.#listeners.clear();
+    this.xfrm.close();
+    this.#watch.close();
   }
 }

@@ -1,0 +1,285 @@
+/* UDP sockets for ESP in UDP (RFC 3948): a run of equal datagrams leaves as one with UDP_SEGMENT and arrives as one with
+ * UDP_GRO, so that the stack is crossed once for up to 64 of them. Rows are the datagrams' payloads. */
+#include "espalier.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+enum { RECEIVE_BYTES = 65536, MOST_SEGMENTS = 64, MOST_BYTES = 65000, BUFFER_BYTES = 4 << 20 };
+
+/* One socket on one thread. */
+struct udp {
+  int fd;
+  bool segments; /* the kernel took UDP_SEGMENT so far */
+  struct sockaddr_storage peer; /* not connected: it may send from any port */
+  socklen_t peer_length;
+  size_t length, at, size; /* of what was received: all, handed out, each */
+  uint8_t bytes[RECEIVE_BYTES];
+};
+
+/* 4 or 16 address bytes and a port; 0 with a pending TypeError when it is neither. */
+static socklen_t read_address(napi_env env, napi_value value, int32_t port, struct sockaddr_storage *out) {
+  bool is = false;
+  napi_typedarray_type type;
+  size_t length = 0;
+  void *data = NULL;
+  memset(out, 0, sizeof *out);
+  if (napi_is_typedarray(env, value, &is) != napi_ok || !is ||
+      napi_get_typedarray_info(env, value, &type, &length, &data, NULL, NULL) != napi_ok || type != napi_uint8_array ||
+      (length != 4 && length != 16) || port < 0 || port > 65535) {
+    throw_type(env, "expected an address of 4 or 16 bytes and a port");
+    return 0;
+  }
+  if (length == 4) {
+    struct sockaddr_in *in = (struct sockaddr_in *)out;
+    in->sin_family = AF_INET;
+    in->sin_port = htons((uint16_t)port);
+    memcpy(&in->sin_addr, data, 4);
+    return sizeof *in;
+  }
+  struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
+  in6->sin6_family = AF_INET6;
+  in6->sin6_port = htons((uint16_t)port);
+  memcpy(&in6->sin6_addr, data, 16);
+  return sizeof *in6;
+}
+
+static int udp_socket(const struct sockaddr_storage *local, socklen_t length) {
+  static const int one = 1, buffer = BUFFER_BYTES;
+  int fd = socket(local->ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
+  setsockopt(fd, IPPROTO_UDP, UDP_GRO, &one, sizeof one);
+  if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer) < 0)
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
+  if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer) < 0)
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+  if (bind(fd, (const struct sockaddr *)local, length) < 0) {
+    int error = errno;
+    close(fd);
+    return -error;
+  }
+  return fd;
+}
+
+/* udpOpen(local: Uint8Array, localPort, peer: Uint8Array, peerPort) -> id or -errno; local port 0 = any */
+napi_value udp_open(napi_env env, napi_callback_info info) {
+  napi_value args[4];
+  size_t argc = 4;
+  int32_t ports[2];
+  struct sockaddr_storage local, peer;
+  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 4 ||
+      napi_get_value_int32(env, args[1], &ports[0]) != napi_ok || napi_get_value_int32(env, args[3], &ports[1]) != napi_ok)
+    return throw_type(env, "expected addresses and ports");
+  socklen_t local_length = read_address(env, args[0], ports[0], &local);
+  if (local_length == 0) return NULL;
+  socklen_t peer_length = read_address(env, args[2], ports[1], &peer);
+  if (peer_length == 0) return NULL;
+  if (local.ss_family != peer.ss_family) return throw_type(env, "addresses of two families");
+  struct state *state = state_of(env);
+  for (int id = 0; id < MAX_UDPS; id++) {
+    if (state->udps[id] != NULL) continue;
+    int fd = udp_socket(&local, local_length);
+    if (fd < 0) return to_js(env, fd);
+    struct udp *udp = malloc(sizeof *udp);
+    if (udp == NULL) {
+      close(fd);
+      return to_js(env, -ENOMEM);
+    }
+    udp->fd = fd;
+    udp->segments = true;
+    udp->peer = peer;
+    udp->peer_length = peer_length;
+    udp->length = udp->at = udp->size = 0;
+    state->udps[id] = udp;
+    return to_js(env, id);
+  }
+  return to_js(env, -ENOSPC);
+}
+
+static struct udp *udp_at(napi_env env, int32_t id) {
+  struct state *state = state_of(env);
+  if (id >= 0 && id < MAX_UDPS && state->udps[id] != NULL) return state->udps[id];
+  throw_type(env, "no such UDP socket");
+  return NULL;
+}
+
+static void forget(struct udp *udp) {
+  close(udp->fd);
+  free(udp);
+}
+
+/* udpClose(id) */
+napi_value udp_close(napi_env env, napi_callback_info info) {
+  int32_t id;
+  if (!read_ints(env, info, 1, &id)) return NULL;
+  struct udp *udp = udp_at(env, id);
+  if (udp == NULL) return NULL;
+  state_of(env)->udps[id] = NULL;
+  forget(udp);
+  return to_js(env, 0);
+}
+
+void udp_release(struct state *state) {
+  for (int id = 0; id < MAX_UDPS; id++)
+    if (state->udps[id] != NULL) forget(state->udps[id]);
+}
+
+/* udpFd(id) -> descriptor, for `wait` only */
+napi_value udp_fd(napi_env env, napi_callback_info info) {
+  int32_t id;
+  if (!read_ints(env, info, 1, &id)) return NULL;
+  struct udp *udp = udp_at(env, id);
+  return udp == NULL ? NULL : to_js(env, udp->fd);
+}
+
+/* One message of rows [at, at + n) as iovecs; the control part says where to cut it. */
+struct message {
+  struct msghdr header;
+  _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(uint16_t))];
+};
+
+static void fill(struct message *m, const struct udp *udp, struct iovec *vectors, int32_t n, size_t size) {
+  memset(&m->header, 0, sizeof m->header);
+  m->header.msg_name = (void *)&udp->peer;
+  m->header.msg_namelen = udp->peer_length;
+  m->header.msg_iov = vectors;
+  m->header.msg_iovlen = (size_t)n;
+  if (n == 1) return;
+  memset(m->control, 0, sizeof m->control);
+  m->header.msg_control = m->control;
+  m->header.msg_controllen = sizeof m->control;
+  struct cmsghdr *c = CMSG_FIRSTHDR(&m->header);
+  c->cmsg_level = IPPROTO_UDP;
+  c->cmsg_type = UDP_SEGMENT;
+  c->cmsg_len = CMSG_LEN(sizeof(uint16_t));
+  uint16_t value = (uint16_t)size;
+  memcpy(CMSG_DATA(c), &value, sizeof value);
+}
+
+static ssize_t send_run(const struct udp *udp, struct iovec *vectors, int32_t n, size_t size) {
+  struct message message;
+  fill(&message, udp, vectors, n, size);
+  ssize_t sent = sendmsg(udp->fd, &message.header, MSG_DONTWAIT);
+  if (sent < 0 && (errno == EAGAIN || errno == ENOBUFS)) {
+    /* The receiver is behind: give it a moment, once. */
+    struct pollfd writable = {.fd = udp->fd, .events = POLLOUT};
+    poll(&writable, 1, 1);
+    sent = sendmsg(udp->fd, &message.header, MSG_DONTWAIT);
+  }
+  return sent;
+}
+
+/* udpSend(id, slab, list, from, count) -> datagrams sent before the socket was full, or -errno of the first. */
+napi_value udp_send(napi_env env, napi_callback_info info) {
+  int32_t n[5];
+  struct burst burst;
+  if (!read_ints(env, info, 5, n) || !read_burst(env, n[1], n[2], n[3], n[4], &burst)) return NULL;
+  struct udp *udp = udp_at(env, n[0]);
+  if (udp == NULL) return NULL;
+  struct iovec vectors[MAX_BURST];
+  for (int32_t i = 0; i < burst.count; i++) {
+    uint8_t *start;
+    if (!row_span(burst.slab, burst.rows[i], &start, &vectors[i].iov_len))
+      return throw_type(env, "row outside the slab");
+    vectors[i].iov_base = start;
+  }
+  int32_t done = 0;
+  while (done < burst.count) {
+    /* A run: all as long as the first, the last may be shorter. */
+    size_t size = vectors[done].iov_len, total = size;
+    int32_t run = 1;
+    if (udp->segments && size > 0)
+      while (done + run < burst.count && run < MOST_SEGMENTS) {
+        size_t next = vectors[done + run].iov_len;
+        if (next > size || next == 0 || total + next > MOST_BYTES) break;
+        total += next;
+        run++;
+        if (next < size) break;
+      }
+    ssize_t sent = send_run(udp, vectors + done, run, size);
+    if (sent < 0) {
+      /* EIO: the device cannot sum; EINVAL, EMSGSIZE: too long to be cut. One by one from here on. */
+      if (run > 1 && (errno == EIO || errno == EINVAL || errno == EMSGSIZE)) {
+        udp->segments = false;
+        continue;
+      }
+      if (done == 0) return to_js(env, -errno);
+      break;
+    }
+    done += run;
+  }
+  return to_js(env, done);
+}
+
+/* Receives one message, perhaps of many datagrams; 0, or -errno. */
+static int receive(struct udp *udp) {
+  struct iovec vector = {.iov_base = udp->bytes, .iov_len = sizeof udp->bytes};
+  _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))];
+  struct msghdr message = {
+      .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  ssize_t length = recvmsg(udp->fd, &message, MSG_DONTWAIT);
+  if (length < 0) return -errno;
+  udp->length = (size_t)length;
+  udp->at = 0;
+  udp->size = (size_t)length;
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c))
+    if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+      int size;
+      memcpy(&size, CMSG_DATA(c), sizeof size);
+      if (size > 0) udp->size = (size_t)size;
+    }
+  return 0;
+}
+
+/* udpReceive(id, slab, list, from, count) -> rows filled, or -errno. A datagram longer than a frame's room is passed over. */
+napi_value udp_receive(napi_env env, napi_callback_info info) {
+  int32_t n[5];
+  struct burst burst;
+  if (!read_ints(env, info, 5, n) || !read_burst(env, n[1], n[2], n[3], n[4], &burst)) return NULL;
+  struct udp *udp = udp_at(env, n[0]);
+  if (udp == NULL) return NULL;
+  struct slab *slab = burst.slab;
+  size_t room = slab->frame_size - slab->headroom - slab->tailroom;
+  int32_t got = 0;
+  while (got < burst.count) {
+    if (udp->at >= udp->length) {
+      int error = receive(udp);
+      if (error == -EINTR) continue;
+      if (error < 0) {
+        if (got == 0 && error != -EAGAIN) return to_js(env, error);
+        break;
+      }
+      if (udp->length == 0) continue;
+    }
+    int32_t row = burst.rows[got];
+    if (row < 0 || (uint32_t)row >= slab->frames) return throw_type(env, "no such row");
+    size_t left = udp->length - udp->at, length = left < udp->size ? left : udp->size;
+    size_t at = (size_t)row * slab->frame_size + slab->headroom;
+    if (length <= room) {
+      memcpy(slab->bytes + at, udp->bytes + udp->at, length);
+      int32_t *words = slab->rows + (size_t)row * ROW_WORDS;
+      words[ROW_START] = (int32_t)at;
+      words[ROW_END] = (int32_t)(at + length);
+      words[ROW_TCI] = 0;
+      got++;
+    }
+    udp->at += length;
+  }
+  return to_js(env, got);
+}

@@ -1,0 +1,103 @@
+/**
+ * The native addon, loaded once and lazily. Everything above works without it; `probe()` says what there is.
+ * Calls return counts, or -errno; see c/espalier.h. One environment (thread), one set of slabs, lists and sockets.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { arch, platform } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** What the addon exports; integers in, counts or -errno out. */
+export interface Binding {
+  registerSlab(
+    bytes: Uint8Array,
+    rows: Int32Array,
+    frames: number,
+    frameSize: number,
+    headroom: number,
+    tailroom: number,
+  ): number;
+  unregisterSlab(id: number): number;
+  registerList(list: Int32Array): number;
+  unregisterList(id: number): number;
+  /** `flags`: of TunOpen. */
+  tunOpen(name: string, flags: number, offloads: number): number;
+  tunAttach(fd: number): number;
+  tunDetach(id: number): number;
+  tunRead(id: number, slab: number, list: number, from: number, count: number): number;
+  tunWrite(id: number, slab: number, list: number, from: number, count: number): number;
+  packetOpen(ifindex: number, slots: number): number;
+  packetClose(id: number): number;
+  packetFd(id: number): number;
+  packetDrops(id: number): number;
+  packetReceive(id: number, slab: number, list: number, from: number, count: number): number;
+  packetSend(id: number, slab: number, list: number, from: number, count: number): number;
+  udpOpen(local: Uint8Array, localPort: number, peer: Uint8Array, peerPort: number): number;
+  udpClose(id: number): number;
+  udpFd(id: number): number;
+  udpSend(id: number, slab: number, list: number, from: number, count: number): number;
+  udpReceive(id: number, slab: number, list: number, from: number, count: number): number;
+  linkGet(name: string, out: Int32Array): number;
+  linkSet(name: string, what: number, value: number, prefix: number): number;
+  wait(list: number, count: number, timeoutMs: number): number;
+  eventOpen(): number;
+  eventSignal(fd: number): number;
+  close(fd: number): number;
+  aeadReady(provider: number): number;
+  aeadInstall(
+    material: Uint8Array,
+    provider: number,
+    kind: number,
+    flags: number,
+    ivLength: number,
+    icvLength: number,
+    saltLength: number,
+    macLength: number,
+  ): number;
+  aeadRemove(key: number): number;
+  aeadSeal(slab: number, list: Int32Array, count: number): number;
+  aeadOpen(slab: number, list: Int32Array, count: number): number;
+}
+
+/** The addon, or why there is none. */
+export type Loaded =
+  | { readonly binding: Binding }
+  | { readonly binding: null; readonly reason: string; readonly mend: string };
+
+let loaded: Loaded | null = null;
+
+/** Loads at the first call; every later one gives the same answer. Never throws. */
+export function load(): Loaded {
+  loaded ??= find();
+  return loaded;
+}
+
+function find(): Loaded {
+  const here = dirname(fileURLToPath(import.meta.url));
+  const named = process.env.ESPALIER_ADDON;
+  const places = named
+    ? [named]
+    : [join(here, '..', 'prebuilds', `${platform()}-${arch()}.node`), join(here, '..', 'build', 'espalier.node')];
+  const failures: string[] = [];
+  for (const place of places) {
+    if (!existsSync(place)) continue;
+    try {
+      return { binding: createRequire(import.meta.url)(place) as Binding };
+    } catch (error) {
+      failures.push((error as Error).message);
+    }
+  }
+  const status = join(dirname(places[places.length - 1]!), 'status.json');
+  const built = existsSync(status)
+    ? (JSON.parse(readFileSync(status, 'utf8')) as { reason: string; mend: string })
+    : null;
+  if (built?.reason) return { binding: null, reason: built.reason, mend: built.mend };
+  const reason =
+    failures.length > 0
+      ? failures.join('; ')
+      : `no addon for ${platform()}-${arch()} in ${places.map((p) => dirname(p)).join(' or ')}`;
+  const build = join(here, '..', 'build.mjs');
+  const how = existsSync(build) ? `node ${build}` : 'npm test, in a clone,';
+  return { binding: null, reason, mend: `${how} compiles it where there is a C compiler` };
+}
