@@ -34,6 +34,8 @@ export const DropReason = {
   LINK_DOWN: 28,
   ECN: 29,
   TTL: 30,
+  BAD_LENGTH: 31,
+  OUTER_ERROR: 32,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 
@@ -105,6 +107,8 @@ export const DROP_TABLE: readonly DropEntry[] = [
     'RFC 6040 4.2',
   ),
   entry('TTL', 'XfrmFwdHdrError', 'The hop limit ran out on the way into the tunnel.', 'RFC 4301 5.1.2'),
+  entry('BAD_LENGTH', 'XfrmInStateProtoError', 'The ciphertext is not a whole number of blocks.', 'RFC 3602 3'),
+  entry('OUTER_ERROR', null, 'An ICMP error about a packet of ours; its MTU has been judged.', 'RFC 4301 8.2.1'),
 ];
 
 /** Number of drop codes: how long a counter array must be. */

@@ -24,6 +24,12 @@ const V6 = 4;
 const FREE = -1;
 
 /**
+ * Words of one bucket: the slot (FREE = empty), its hash, and as much of its entry as settles an IPv4 lookup, so that it
+ * costs one cache line and not two; IPv6 goes on to the entry.
+ */
+const Bucket = { SLOT: 0, HASH: 1, SPI: 2, KIND: 3, DESTINATION: 4, SOURCE: 5, WORDS: 8 } as const;
+
+/**
  * The datapath's SAD: slots by (SPI, destination, source), longest match first: (spi, dst, src) > (spi, dst) > spi
  * (RFC 4301 4.1). Open addressing over typed arrays, at most half full, removal by shifting back, so a table that has
  * seen a million SAs come and go is as fast as a fresh one. The hash has no seed: same calls, same layout.
@@ -34,7 +40,6 @@ export class SadIndex {
   /** Slots are below this. */
   readonly capacity: number;
   readonly #entries: Int32Array;
-  /** Pairs (hash, slot); slot FREE = empty. */
   readonly #buckets: Int32Array;
   readonly #mask: number;
   /** Entries per level: a level without entries is not probed. */
@@ -48,8 +53,8 @@ export class SadIndex {
     for (let slot = 0; slot < capacity; slot++) this.#entries[slot * ENTRY_WORDS + KIND] = FREE;
     let buckets = 4;
     while (buckets < capacity * 2) buckets *= 2;
-    this.#buckets = new Int32Array(buckets * 2);
-    for (let i = 1; i < this.#buckets.length; i += 2) this.#buckets[i] = FREE;
+    this.#buckets = new Int32Array(buckets * Bucket.WORDS);
+    for (let i = 0; i < this.#buckets.length; i += Bucket.WORDS) this.#buckets[i] = FREE;
     this.#mask = buckets - 1;
   }
 
@@ -76,14 +81,19 @@ export class SadIndex {
     const hash = this.#hashOf(slot);
     const buckets = this.#buckets;
     let b = hash & this.#mask;
-    for (; buckets[b * 2 + 1] !== FREE; b = (b + 1) & this.#mask) {
-      const other = buckets[b * 2 + 1]!;
-      if (buckets[b * 2] !== hash || !this.#sameEntry(other, slot)) continue;
+    for (; buckets[b * Bucket.WORDS] !== FREE; b = (b + 1) & this.#mask) {
+      const other = buckets[b * Bucket.WORDS]!;
+      if (buckets[b * Bucket.WORDS + Bucket.HASH] !== hash || !this.#sameEntry(other, slot)) continue;
       entries[e + KIND] = FREE;
       throw new XfrmError({ code: 'EXISTS', what: `an SA with ${describeSelector(selector)} is there already` });
     }
-    buckets[b * 2] = hash;
-    buckets[b * 2 + 1] = slot;
+    const w = b * Bucket.WORDS;
+    buckets[w] = slot;
+    buckets[w + Bucket.HASH] = hash;
+    buckets[w + Bucket.SPI] = entries[e + SPI]!;
+    buckets[w + Bucket.KIND] = entries[e + KIND]!;
+    buckets[w + Bucket.DESTINATION] = entries[e + DESTINATION]!;
+    buckets[w + Bucket.SOURCE] = entries[e + SOURCE]!;
     this.#levels[level] = this.#levels[level]! + 1;
   }
 
@@ -95,16 +105,15 @@ export class SadIndex {
     const buckets = this.#buckets;
     const mask = this.#mask;
     let hole = this.#hashOf(slot) & mask;
-    while (buckets[hole * 2 + 1] !== slot) hole = (hole + 1) & mask;
+    while (buckets[hole * Bucket.WORDS] !== slot) hole = (hole + 1) & mask;
     // Shift back whatever would no longer be reached across the hole.
-    for (let b = (hole + 1) & mask; buckets[b * 2 + 1] !== FREE; b = (b + 1) & mask) {
-      const home = buckets[b * 2]! & mask;
+    for (let b = (hole + 1) & mask; buckets[b * Bucket.WORDS] !== FREE; b = (b + 1) & mask) {
+      const home = buckets[b * Bucket.WORDS + Bucket.HASH]! & mask;
       if (((b - home) & mask) < ((b - hole) & mask)) continue;
-      buckets[hole * 2] = buckets[b * 2]!;
-      buckets[hole * 2 + 1] = buckets[b * 2 + 1]!;
+      buckets.copyWithin(hole * Bucket.WORDS, b * Bucket.WORDS, (b + 1) * Bucket.WORDS);
       hole = b;
     }
-    buckets[hole * 2 + 1] = FREE;
+    buckets[hole * Bucket.WORDS] = FREE;
     this.#entries[slot * ENTRY_WORDS + KIND] = FREE;
     this.#levels[kind & 3] = this.#levels[kind & 3]! - 1;
     return true;
@@ -174,18 +183,23 @@ export class SadIndex {
   ): number {
     const hash = mix(spi, kind, d0, d1, d2, d3, s0, s1, s2, s3);
     const buckets = this.#buckets;
-    const entries = this.#entries;
     const mask = this.#mask;
     for (let b = hash & mask; ; b = (b + 1) & mask) {
-      const slot = buckets[b * 2 + 1]!;
+      const w = b * Bucket.WORDS;
+      const slot = buckets[w]!;
       if (slot === FREE) return FREE;
-      if (buckets[b * 2] !== hash) continue;
+      if (
+        buckets[w + Bucket.HASH] !== hash ||
+        buckets[w + Bucket.SPI] !== spi ||
+        buckets[w + Bucket.KIND] !== kind ||
+        buckets[w + Bucket.DESTINATION] !== d0 ||
+        buckets[w + Bucket.SOURCE] !== s0
+      )
+        continue;
+      if ((kind & V6) === 0) return slot;
+      const entries = this.#entries;
       const e = slot * ENTRY_WORDS;
       if (
-        entries[e + SPI] === spi &&
-        entries[e + KIND] === kind &&
-        entries[e + DESTINATION] === d0 &&
-        entries[e + SOURCE] === s0 &&
         entries[e + DESTINATION + 1] === d1 &&
         entries[e + DESTINATION + 2] === d2 &&
         entries[e + DESTINATION + 3] === d3 &&

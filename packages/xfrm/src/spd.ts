@@ -1,10 +1,12 @@
-import type { PolicyTicket } from './policy.ts';
-import { NO_POLICY, PolicyAction } from './policy.ts';
+import { checkPacketSelector, NO_POLICY, PolicyAction, type PolicyTicket, type PortRange } from './policy.ts';
+import { UpperLayer } from './upper-layer.ts';
 
-/** Words per compiled policy: protocol, result, then source address and mask, destination address and mask. */
+/** Words per compiled policy: these, then source address and mask, destination address and mask. */
 const PROTOCOL = 0;
 const RESULT = 1;
-const SOURCE = 2;
+/** First and last source port, first and last destination port. A packet whose ports cannot be seen has -1. */
+const PORTS = 2;
+const SOURCE = 6;
 
 /** Words of one family's policies. */
 interface Compiled {
@@ -12,8 +14,8 @@ interface Compiled {
   readonly count: number;
   /** Words per policy. */
   readonly stride: number;
-  /** Some policy asks for the protocol. */
-  readonly byProtocol: boolean;
+  /** Some policy asks for what lies behind the IP header. */
+  readonly byUpper: boolean;
 }
 
 /**
@@ -23,6 +25,7 @@ interface Compiled {
 export class Spd {
   readonly #v4: Compiled;
   readonly #v6: Compiled;
+  readonly #upper: UpperLayer = new UpperLayer();
   /** Number of policies. */
   readonly size: number;
 
@@ -46,27 +49,41 @@ export class Spd {
     return NO_POLICY;
   }
 
+  /**
+   * From now on every policy that protects with SA `from` protects with `to`: the switch of a rekey, for this worker
+   * between two packets. Returns how many policies there were.
+   */
+  redirect(from: number, to: number): number {
+    if (!Number.isInteger(to) || to < 0) throw new RangeError(`"to" must be the slot of an SA, got ${to}`);
+    let changed = 0;
+    for (const { words, count, stride } of [this.#v4, this.#v6])
+      for (let i = 0; i < count; i++) {
+        if (words[i * stride + RESULT] !== from) continue;
+        words[i * stride + RESULT] = to;
+        changed++;
+      }
+    return changed;
+  }
+
   #lookup4(view: DataView, ipAt: number): number {
-    const { words, count } = this.#v4;
+    const { words, count, byUpper } = this.#v4;
     const source = view.getInt32(ipAt + 12);
     const destination = view.getInt32(ipAt + 16);
-    const protocol = view.getUint8(ipAt + 9);
-    for (let i = 0, w = 0; i < count; i++, w += 6) {
+    if (byUpper) this.#upper.read4(view, ipAt);
+    for (let i = 0, w = 0; i < count; i++, w += SOURCE + 4) {
       if ((source & words[w + SOURCE + 1]!) !== words[w + SOURCE]) continue;
       if ((destination & words[w + SOURCE + 3]!) !== words[w + SOURCE + 2]) continue;
-      const wanted = words[w + PROTOCOL]!;
-      if (wanted === -1 || wanted === protocol) return words[w + RESULT]!;
+      if (!byUpper || this.#matches(words, w)) return words[w + RESULT]!;
     }
     return NO_POLICY;
   }
 
   #lookup6(view: DataView, ipAt: number): number {
-    const { words, count, byProtocol } = this.#v6;
+    const { words, count, byUpper } = this.#v6;
     if (count === 0) return NO_POLICY;
-    const protocol = byProtocol ? upperProtocol6(view, ipAt) : -1;
-    for (let i = 0, w = 0; i < count; i++, w += 18) {
-      const wanted = words[w + PROTOCOL]!;
-      if (wanted !== -1 && wanted !== protocol) continue;
+    if (byUpper) this.#upper.read6(view, ipAt);
+    for (let i = 0, w = 0; i < count; i++, w += SOURCE + 16) {
+      if (byUpper && !this.#matches(words, w)) continue;
       let same = true;
       for (let k = 0; k < 4 && same; k++) {
         const s = w + SOURCE + k;
@@ -78,35 +95,23 @@ export class Spd {
     }
     return NO_POLICY;
   }
-}
 
-/** Next header behind hop-by-hop (0), routing (43), fragment (44, first fragment) and destination options (60); -1 when cut short. */
-function upperProtocol6(view: DataView, ipAt: number): number {
-  const end = Math.min(ipAt + 40 + view.getUint16(ipAt + 4), view.byteLength);
-  let next = view.getUint8(ipAt + 6);
-  let at = ipAt + 40;
-  while (next === 0 || next === 43 || next === 44 || next === 60) {
-    if (at + 8 > end) return -1;
-    // Behind a later fragment's header lies the middle of something: its protocol is known, its ports are not.
-    const length = next === 44 ? 8 : 8 * (view.getUint8(at + 1) + 1);
-    const later = next === 44 && view.getUint16(at + 2) >= 8;
-    next = view.getUint8(at);
-    at += length;
-    if (later) break;
+  #matches(words: Int32Array, w: number): boolean {
+    const { protocol, sourcePort, destinationPort } = this.#upper;
+    const wanted = words[w + PROTOCOL]!;
+    return (
+      (wanted === -1 || wanted === protocol) &&
+      sourcePort >= words[w + PORTS]! &&
+      sourcePort <= words[w + PORTS + 1]! &&
+      destinationPort >= words[w + PORTS + 2]! &&
+      destinationPort <= words[w + PORTS + 3]!
+    );
   }
-  return next;
 }
 
 function checkPolicy(policy: PolicyTicket, i: number): void {
-  const { source, sourceBits, destination, destinationBits, protocol, action, slot } = policy;
-  const family = source.length;
-  if ((family !== 4 && family !== 16) || destination.length !== family)
-    throw new RangeError(`policy ${i}: source and destination must both have 4 or both 16 bytes`);
-  for (const bits of [sourceBits, destinationBits])
-    if (!Number.isInteger(bits) || bits < 0 || bits > family * 8)
-      throw new RangeError(`policy ${i}: a prefix of ${bits} bits does not fit ${family * 8}`);
-  if (protocol !== null && (!Number.isInteger(protocol) || protocol < 0 || protocol > 255))
-    throw new RangeError(`policy ${i}: protocol ${protocol} is not from 0 to 255`);
+  checkPacketSelector(policy, `policy ${i}`);
+  const { action, slot } = policy;
   if (action === 'protect' && (!Number.isInteger(slot) || slot < 0))
     throw new RangeError(`policy ${i}: "protect" needs the slot of an SA, got ${slot}`);
 }
@@ -120,15 +125,25 @@ function compile(policies: readonly PolicyTicket[], family: 4 | 16): Compiled {
     const w = i * stride;
     words[w + PROTOCOL] = p.protocol ?? -1;
     words[w + RESULT] = resultOf(p);
+    writePorts(words, w + PORTS, p.sourcePorts);
+    writePorts(words, w + PORTS + 2, p.destinationPorts);
     writePrefix(words, w + SOURCE, p.source, p.sourceBits);
     writePrefix(words, w + SOURCE + 2 * k, p.destination, p.destinationBits);
   });
-  return { words, count: mine.length, stride, byProtocol: mine.some((p) => p.protocol !== null) };
+  const byUpper = mine.some(
+    (p) => p.protocol !== null || p.sourcePorts !== undefined || p.destinationPorts !== undefined,
+  );
+  return { words, count: mine.length, stride, byUpper };
 }
 
 function resultOf(policy: PolicyTicket): number {
   if (policy.action === 'protect') return policy.slot;
   return policy.action === 'bypass' ? PolicyAction.BYPASS : PolicyAction.DISCARD;
+}
+
+function writePorts(words: Int32Array, at: number, ports: PortRange | undefined): void {
+  words[at] = ports === undefined || ports === 'opaque' ? -1 : ports[0];
+  words[at + 1] = ports === undefined ? 0xffff : ports === 'opaque' ? -1 : ports[1];
 }
 
 /** Address words cut to the prefix, then mask words. Host bits of a prefix do not count. */

@@ -198,7 +198,7 @@ describe('SadIndex', () => {
     }
   });
 
-  it('finds each of 100,000 SAs and nothing else, quickly', () => {
+  it('finds each of 100,000 SAs and nothing else, in at most twice what a Map takes by the SPI alone', () => {
     const n = 100_000;
     const index = new SadIndex(n);
     const selector = (i: number): SadSelector => ({
@@ -220,17 +220,25 @@ describe('SadIndex', () => {
       new Uint8Array(packets.buffer, i * 12 + 4, 4).set(destination!);
       new Uint8Array(packets.buffer, i * 12 + 8, 4).set(source!);
     }
+    const map = new Map<number, number>();
+    for (let i = 0; i < n; i++) map.set((0x1000 + 2 * i) | 0, i);
     let best = Number.POSITIVE_INFINITY;
-    for (let round = 0; round < 15; round++) {
+    let ratio = Number.POSITIVE_INFINITY;
+    for (let round = 0; round < 30; round++) {
       let hits = 0;
-      const begin = performance.now();
+      let begin = performance.now();
       for (let at = 0; at < n * 12; at += 12)
         if (index.find(packets.getInt32(at), packets, at + 4, at + 8, false) >= 0) hits++;
-      best = Math.min(best, ((performance.now() - begin) * 1e6) / n);
+      const took = performance.now() - begin;
+      best = Math.min(best, (took * 1e6) / n);
       expect(hits).toBe(n);
+      begin = performance.now();
+      for (let at = 0; at < n * 12; at += 12) if (map.get(packets.getInt32(at))! >= 0) hits++;
+      ratio = Math.min(ratio, took / (performance.now() - begin));
+      expect(hits).toBe(2 * n);
     }
-    console.log(`SadIndex.find: ${best.toFixed(1)} ns at ${n} entries`);
-    // The goal is 30 ns; the bound leaves room for a busy machine.
-    expect(best).toBeLessThan(300);
+    console.log(`SadIndex.find: ${best.toFixed(1)} ns at ${n} entries, ${ratio.toFixed(2)} of a Map.get`);
+    // Rounds compare neighbours in time; the best of them is the one that nobody disturbed.
+    expect(ratio).toBeLessThan(2);
   });
 });

@@ -129,4 +129,101 @@ describe('Spd', () => {
     expect(() => new Spd([policy(NET, 16, ANY, 0, 1, 256)])).toThrow(RangeError);
     expect(() => new Spd([policy(NET, 16, ANY, 0, -1)])).toThrow(RangeError);
   });
+
+  it('matches ports by range, takes ICMP type and code for ports, and only opaque or any where ports cannot be seen', () => {
+    const any = { source: ANY, sourceBits: 0, destination: ANY, destinationBits: 0, action: 'protect' as const };
+    const spd = new Spd([
+      { ...any, protocol: TCP, destinationPorts: [80, 89], slot: 1 },
+      { ...any, protocol: UDP, sourcePorts: [53, 53], destinationPorts: [1024, 65_535], slot: 2 },
+      { ...any, protocol: 1, sourcePorts: [0x0800, 0x08ff], slot: 3 },
+      { ...any, protocol: TCP, destinationPorts: 'opaque', slot: 4 },
+      { ...any, protocol: UDP, slot: 5 },
+    ]);
+    const ip = (protocol: number, rest: number[], fragment = 0): [DataView, number] => {
+      const [view, at] = packet(NET, NET, protocol, rest);
+      view.setUint16(at + 2, 20 + rest.length);
+      view.setUint16(at + 6, fragment);
+      return [view, at];
+    };
+    const ports = (s: number, d: number): number[] => [s >> 8, s & 255, d >> 8, d & 255];
+    expect(spd.lookup(...ip(TCP, ports(9, 80)))).toBe(1);
+    expect(spd.lookup(...ip(TCP, ports(9, 89)))).toBe(1);
+    expect(spd.lookup(...ip(TCP, ports(80, 79)))).toBe(NO_POLICY);
+    expect(spd.lookup(...ip(TCP, ports(80, 90)))).toBe(NO_POLICY);
+    expect(spd.lookup(...ip(UDP, ports(53, 1024)))).toBe(2);
+    expect(spd.lookup(...ip(UDP, ports(53, 1023)))).toBe(5);
+    expect(spd.lookup(...ip(1, [8, 0, 0, 0]))).toBe(3);
+    expect(spd.lookup(...ip(1, [0, 0, 0, 0]))).toBe(NO_POLICY);
+    // The first fragment shows its ports, the later ones do not, nor does what is cut.
+    expect(spd.lookup(...ip(TCP, ports(9, 80), 0x2000))).toBe(1);
+    expect(spd.lookup(...ip(TCP, ports(9, 80), 0x2001))).toBe(4);
+    expect(spd.lookup(...ip(TCP, [0, 80]))).toBe(4);
+    expect(spd.lookup(...ip(UDP, ports(53, 2000), 5))).toBe(5);
+    expect(() => new Spd([{ ...any, protocol: TCP, slot: 1, sourcePorts: [5, 4] }])).toThrow(RangeError);
+    expect(() => new Spd([{ ...any, protocol: TCP, slot: 1, sourcePorts: [0, 65_536] }])).toThrow(RangeError);
+  });
+
+  it('agrees with a list searched the plain way on random policies and packets', () => {
+    let x = 7;
+    const below = (n: number): number => {
+      x = (Math.imul(x, 1_103_515_245) + 12_345) >>> 0;
+      return (x >>> 8) % n;
+    };
+    for (let round = 0; round < 40; round++) {
+      const policies: PolicyTicket[] = Array.from({ length: 1 + below(8) }, (_, slot) => {
+        const range = (): [number, number] => {
+          const first = below(6);
+          return [first, first + below(6 - first)];
+        };
+        return {
+          source: v4(10, 0, 0, below(4)),
+          sourceBits: 29 + below(4),
+          destination: v4(10, 0, 0, below(4)),
+          destinationBits: 29 + below(4),
+          protocol: [null, TCP, UDP][below(3)]!,
+          ...(below(2) ? { sourcePorts: below(4) ? range() : ('opaque' as const) } : {}),
+          ...(below(2) ? { destinationPorts: range() } : {}),
+          action: 'protect',
+          slot,
+        };
+      });
+      const spd = new Spd(policies);
+      for (let k = 0; k < 200; k++) {
+        const s = below(4);
+        const d = below(4);
+        const protocol = [TCP, UDP, 47][below(3)]!;
+        const ports = protocol === 47 ? null : [below(6), below(6)];
+        const [view, at] = packet(
+          v4(10, 0, 0, s),
+          v4(10, 0, 0, d),
+          protocol,
+          ports ? [0, ports[0]!, 0, ports[1]!] : [1, 2, 3, 4],
+        );
+        view.setUint16(at + 2, 24);
+        const inPrefix = (a: number, p: number, bits: number): boolean => a >> (32 - bits) === p >> (32 - bits);
+        const inPorts = (port: number | undefined, want: PolicyTicket['sourcePorts']): boolean =>
+          want === undefined ||
+          (want === 'opaque' ? port === undefined : port !== undefined && port >= want[0] && port <= want[1]);
+        const naive = policies.find(
+          (p) =>
+            inPrefix(s, p.source[3]!, p.sourceBits) &&
+            inPrefix(d, p.destination[3]!, p.destinationBits) &&
+            (p.protocol === null || p.protocol === protocol) &&
+            inPorts(ports?.[0], p.sourcePorts) &&
+            inPorts(ports?.[1], p.destinationPorts),
+        );
+        expect(spd.lookup(view, at)).toBe(naive?.slot ?? NO_POLICY);
+      }
+    }
+  });
+
+  it('redirects every policy of one SA to another at once', () => {
+    const spd = new Spd([policy(NET, 16, ANY, 0, 5), policy(v6(), 0, v6(), 0, 5), policy(ANY, 0, ANY, 0, 6)]);
+    expect(spd.redirect(5, 9)).toBe(2);
+    expect(spd.lookup(...packet(NET, ANY, TCP))).toBe(9);
+    expect(spd.lookup(...packet(v6(1), v6(2), TCP))).toBe(9);
+    expect(spd.lookup(...packet(ANY, ANY, TCP))).toBe(6);
+    expect(spd.redirect(5, 9)).toBe(0);
+    expect(() => spd.redirect(9, -1)).toThrow(RangeError);
+  });
 });
