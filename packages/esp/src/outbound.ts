@@ -3,39 +3,34 @@ import {
   type Burst,
   ESP_HEADER_LENGTH,
   ESP_TRAILER_LENGTH,
-  ETHERNET_HEADER_LENGTH,
-  EtherType,
   flowHash,
-  IPV4_DF,
-  IPV4_HEADER_LENGTH,
-  IPV6_HEADER_LENGTH,
   IpProtocol,
-  Ipv4,
-  Ipv6,
   padLength,
   Row,
   RowState,
-  readTrafficClass,
   UDP_HEADER_LENGTH,
-  Udp,
-  writeEthernet,
-  writeEtherType,
-  writeIpv4,
-  writeIpv4Checksum,
-  writeIpv6,
-  writeTrafficClass,
   writeTrailer,
-  writeUdp,
 } from '@espalier/wire';
-import { ALGORITHMS, DropReason, XfrmError } from '@espalier/xfrm';
+import { ALGORITHMS, DropReason } from '@espalier/xfrm';
+import { checkOutbound } from './check-ticket.ts';
+import { clampMss } from './mss.ts';
+import { OuterHeader } from './outer-header.ts';
+import type { PathMtu } from './path-mtu.ts';
 import type { OutboundTicket } from './tickets.ts';
+import { moveHeader, NO_SPLIT, transportSplit } from './transport.ts';
+import { decrementTtl } from './ttl.ts';
+import { finishUdp6 } from './udp-checksum.ts';
+
+/** Bytes of an IP and a TCP header without options, by family. */
+const TCP_OVERHEAD_4 = 40;
+const TCP_OVERHEAD_6 = 60;
 
 /**
  * One outbound SA on one worker (RFC 4303 3.3): numbers, outer headers, padding; sealing is left to the lower's handle or
  * to the path's engine.
  *
- *     link | outer IP | UDP | SPI, number | IV | inner packet | padding, trailer | ICV
- *     '---------- template ---------------'                    '---- written here ----'
+ *     tunnel     link | outer IP | UDP | SPI, number | IV | inner packet | TFC | padding, trailer | ICV
+ *     transport  link | IP header | UDP | SPI, number | IV | its payload | padding, trailer | ICV
  *
  * Nonce safety: the IV is the number, on every engine and lower alike, and all workers and replicas take numbers from one
  * allocator, each once. Hence no nonce is ever used twice under the SA's key, however many lowers hold a replica.
@@ -44,22 +39,29 @@ export class EspOutbound {
   readonly ticket: OutboundTicket;
   /** The path engine's key for this SA; 0 when it is always sealed by lowers. */
   readonly key: number;
+  /** Engine-sealed packets need a UDP checksum once sealed. */
+  readonly udp6: boolean;
+  /** Rows that the last `encap` turned into TO_SEAL, and the bytes of their inner packets. */
+  encapped = 0;
+  bytes = 0;
   readonly #allocator: SequenceAllocator;
-  readonly #template: Uint8Array;
-  /** Offsets inside the template. */
-  readonly #l3: number;
-  readonly #udp: number;
-  readonly #esp: number;
-  readonly #v6: boolean;
+  readonly #header: OuterHeader;
+  readonly #tunnel: boolean;
   readonly #ivLength: number;
   readonly #icvLength: number;
   readonly #blockLength: number;
-  readonly #df: 'copy' | 'set' | 'clear';
-  #id = 0;
+  readonly #pathMtu: PathMtu | null;
+  /** Bytes that transport mode puts between header and payload. */
+  readonly #between: number;
+  /** 0 = none, -1 = to the MTU. */
+  readonly #tfc: number;
+  readonly #mss: number;
+  #mtu: number;
+  #innerMtu = 0;
 
-  constructor(ticket: OutboundTicket, key: number) {
-    if (ticket.mode !== 'tunnel')
-      throw new XfrmError({ code: 'UNSUPPORTED', device: 'espalier', what: `${ticket.mode} mode` });
+  /** Throws XfrmError UNSUPPORTED or RangeError on a ticket that makes no sense. */
+  constructor(ticket: OutboundTicket, key: number, pathMtu: PathMtu | null = null) {
+    checkOutbound(ticket);
     this.ticket = ticket;
     this.key = key;
     this.#allocator = SequenceAllocator.attach(ticket.allocator.memory, ticket.allocator.offset);
@@ -67,27 +69,36 @@ export class EspOutbound {
     this.#ivLength = ivLength;
     this.#icvLength = ticket.icvLength;
     this.#blockLength = blockLength;
-    this.#df = ticket.df ?? 'copy';
-    this.#v6 = ticket.source.length === 16;
-    this.#l3 = ticket.link === null ? 0 : ETHERNET_HEADER_LENGTH;
-    this.#udp = this.#l3 + (this.#v6 ? IPV6_HEADER_LENGTH : IPV4_HEADER_LENGTH);
-    this.#esp = this.#udp + (ticket.encap === null ? 0 : UDP_HEADER_LENGTH);
-    this.#template = makeTemplate(ticket, this.#l3, this.#udp, this.#esp);
+    this.#tunnel = ticket.mode === 'tunnel';
+    this.#header = new OuterHeader(ticket);
+    this.udp6 = this.#header.v6 && ticket.encap !== null;
+    this.#between = (ticket.encap === null ? 0 : UDP_HEADER_LENGTH) + ESP_HEADER_LENGTH + ivLength;
+    this.#tfc = ticket.tfc === undefined ? 0 : ticket.tfc === 'mtu' ? -1 : ticket.tfc;
+    this.#mss = ticket.mss === undefined ? 0 : ticket.mss === 'mtu' ? -1 : ticket.mss;
+    this.#pathMtu = pathMtu;
+    this.#mtu = ticket.mtu;
+    this.#size(ticket.mtu);
+  }
+
+  /** Largest packet that fits the MTU once encapsulated, bytes; in transport mode one without IP options. */
+  get innerMtu(): number {
+    this.#refresh();
+    return this.#innerMtu;
   }
 
   /**
    * Turns rows `list[from .. to)`, checked inner packets of this SA, into TO_SEAL rows, or gives them a FATE (TOO_BIG,
-   * NO_ROOM, EXHAUSTED). `list` is the caller's scratch: rows that do not fit are moved behind the others.
+   * NO_ROOM, FRAGMENT, TTL, EXHAUSTED). `list` is the caller's scratch: rows that do not fit are moved behind the others.
    */
   encap(burst: Burst, list: Int32Array, from: number, to: number): void {
     const { rows } = burst;
+    this.#refresh();
     let fit = from;
     for (let i = from; i < to; i++) {
       const row = list[i]!;
-      const r = row * Row.WORDS;
-      const fate = this.#fits(burst, row);
+      const fate = this.#prepare(burst, row);
       if (fate !== 0) {
-        rows[r + Row.FATE] = fate;
+        rows[row * Row.WORDS + Row.FATE] = fate;
         continue;
       }
       list[i] = list[fit]!;
@@ -95,97 +106,170 @@ export class EspOutbound {
     }
     let number = this.#allocator.reserve(fit - from);
     const granted = from + this.#allocator.granted;
-    for (let i = from; i < granted; i++) this.#write(burst, list[i]! * Row.WORDS, number++);
+    this.encapped = granted - from;
+    this.bytes = 0;
+    if (this.#tunnel) for (let i = from; i < granted; i++) this.#writeTunnel(burst, list[i]! * Row.WORDS, number++);
+    else for (let i = from; i < granted; i++) this.#writeTransport(burst, list[i]! * Row.WORDS, number++);
     for (let i = granted; i < fit; i++) rows[list[i]! * Row.WORDS + Row.FATE] = DropReason.EXHAUSTED;
   }
 
-  #fits(burst: Burst, row: number): number {
+  /**
+   * Makes row `row` a dummy packet (RFC 4303 2.6) of `length` payload bytes: next header 59, zeros inside. A number of its
+   * own, sealed like any other, so that nobody outside can tell. Sets a FATE (EXHAUSTED, TOO_BIG, NO_ROOM) when it cannot be.
+   */
+  dummy(burst: Burst, row: number, length: number): void {
     const { rows, slab } = burst;
-    const start = rows[row * Row.WORDS + Row.START]!;
-    const end = rows[row * Row.WORDS + Row.END]!;
-    const inner = end - start;
-    const tail = padLength(inner, this.#blockLength) + ESP_TRAILER_LENGTH + this.#icvLength;
-    const outer = this.#template.length - this.#l3 + this.#ivLength + inner + tail;
-    if (outer > this.ticket.mtu) return DropReason.TOO_BIG;
-    const first = row * slab.frameSize;
-    const fits = start - this.#template.length - this.#ivLength >= first && end + tail <= first + slab.frameSize;
-    return fits ? 0 : DropReason.NO_ROOM;
+    const r = row * Row.WORDS;
+    this.#refresh();
+    const inner = row * slab.frameSize + Math.max(slab.headroom, this.#header.length + this.#ivLength);
+    rows[r + Row.START] = inner;
+    rows[r + Row.END] = inner + length;
+    rows[r + Row.FATE] = this.#room(burst, row, inner, length, inner - this.#header.length - this.#ivLength);
+    if (rows[r + Row.FATE] !== 0) return;
+    const number = this.#allocator.reserve(1);
+    if (this.#allocator.granted === 0) {
+      rows[r + Row.FATE] = DropReason.EXHAUSTED;
+      return;
+    }
+    slab.bytes.fill(0, inner, inner + length);
+    const at = inner - this.#ivLength - this.#header.length;
+    const end = this.#writeTail(burst, inner + length, length, IpProtocol.NONE);
+    this.#header.write(slab, at, end, -1, 0, number);
+    this.#finish(rows, r, at, end, at + this.#header.l3, at + this.#header.esp, number);
+    rows[r + Row.FLOW] = 0;
   }
 
-  #write(burst: Burst, r: number, number: number): void {
+  /** Makes row `row` a NAT keepalive (RFC 3948 2.3), CLEAR. The SA has UDP encapsulation. */
+  keepalive(burst: Burst, row: number): void {
     const { rows, slab } = burst;
-    const { bytes, view } = slab;
+    const r = row * Row.WORDS;
+    const at = row * slab.frameSize;
+    const payload = at + this.#header.udp + UDP_HEADER_LENGTH;
+    this.#header.write(slab, at, payload + 1, -1, 0, 0);
+    slab.bytes[payload] = 0xff;
+    rows[r + Row.START] = at;
+    rows[r + Row.END] = payload + 1;
+    rows[r + Row.L3] = at + this.#header.l3;
+    rows[r + Row.ESP] = payload;
+    rows[r + Row.SA] = this.ticket.slot;
+    rows[r + Row.FATE] = 0;
+    rows[r + Row.STATE] = RowState.CLEAR;
+    if (this.udp6) finishUdp6(slab, r);
+  }
+
+  /** Whether a number with this low half is among the last 65,536 given out: what an ICMP error about us would quote. */
+  sentLately(seqLo: number): boolean {
+    const behind = (this.#allocator.next() - 1 - seqLo) % 0x1_0000_0000;
+    return (behind < 0 ? behind + 0x1_0000_0000 : behind) < 0x1_0000;
+  }
+
+  /** Everything that can refuse a packet, before it gets a number: fragments, TTL, MSS, size, room. */
+  #prepare(burst: Burst, row: number): number {
+    const { rows, slab } = burst;
+    const r = row * Row.WORDS;
+    const start = rows[r + Row.START]!;
+    const length = rows[r + Row.END]! - start;
+    if (this.#mss !== 0) this.#clamp(slab.view, start, start + length);
+    if (this.ticket.decrementTtl && !decrementTtl(slab.view, start)) return DropReason.TTL;
+    if (this.#tunnel)
+      return this.#room(burst, row, start, this.#padded(length), start - this.#header.length - this.#ivLength);
+    const split = transportSplit(slab.view, start, start + length);
+    if (split === NO_SPLIT) return DropReason.FRAGMENT;
+    rows[r + Row.ESP] = split;
+    return this.#room(burst, row, split, start + length - split, start - this.#between - this.#header.l3);
+  }
+
+  /** Whether `length` bytes from `payload` on, what follows them and a header from `at` on fit the MTU and the frame. */
+  #room(burst: Burst, row: number, payload: number, length: number, at: number): number {
+    const { frameSize } = burst.slab;
+    const end = payload + length + padLength(length, this.#blockLength) + ESP_TRAILER_LENGTH + this.#icvLength;
+    if (end - at - this.#header.l3 > this.#mtu) return DropReason.TOO_BIG;
+    const first = row * frameSize;
+    return at >= first && end <= first + frameSize ? 0 : DropReason.NO_ROOM;
+  }
+
+  /** Inner length with TFC padding. */
+  #padded(length: number): number {
+    if (this.#tfc === 0) return length;
+    return Math.max(length, this.#tfc < 0 ? this.#innerMtu : Math.min(this.#tfc, this.#innerMtu));
+  }
+
+  #writeTunnel(burst: Burst, r: number, number: number): void {
+    const { rows, slab } = burst;
     const inner = rows[r + Row.START]!;
-    const at = inner - this.#ivLength - this.#template.length;
-    const v6Inner = bytes[inner]! >> 4 === 6;
-    const traffic = v6Inner ? readTrafficClass(view, inner) : bytes[inner + Ipv4.TOS]!;
-    const df = !v6Inner && this.#df === 'copy' ? view.getUint16(inner + Ipv4.FRAGMENT) & IPV4_DF : 0;
-    rows[r + Row.FLOW] = flowHash(view, inner, rows[r + Row.END]!);
-
-    const innerEnd = rows[r + Row.END]!;
-    const pad = padLength(innerEnd - inner, this.#blockLength);
-    const end = writeTrailer(bytes, innerEnd, pad, v6Inner ? IpProtocol.IPV6 : IpProtocol.IPV4) + this.#icvLength;
-
-    bytes.set(this.#template, at);
-    const l3 = at + this.#l3;
-    if (this.#v6) {
-      writeTrafficClass(view, l3, traffic);
-      view.setUint16(l3 + Ipv6.PAYLOAD_LENGTH, end - l3 - IPV6_HEADER_LENGTH);
-    } else {
-      bytes[l3 + Ipv4.TOS] = traffic;
-      view.setUint16(l3 + Ipv4.TOTAL_LENGTH, end - l3);
-      this.#id = (this.#id + 1) & 0xffff;
-      view.setUint16(l3 + Ipv4.ID, this.#id);
-      if (this.#df === 'copy') view.setUint16(l3 + Ipv4.FRAGMENT, df);
-      writeIpv4Checksum(view, l3);
+    let innerEnd = rows[r + Row.END]!;
+    const at = inner - this.#ivLength - this.#header.length;
+    const flow = flowHash(slab.view, inner, innerEnd);
+    this.bytes += innerEnd - inner;
+    let length = innerEnd - inner;
+    if (this.#tfc !== 0) {
+      length = this.#padded(length);
+      // The frame's last tenant must not travel as padding.
+      slab.bytes.fill(0, innerEnd, inner + length);
+      innerEnd = inner + length;
     }
-    if (this.#esp !== this.#udp) view.setUint16(at + this.#udp + Udp.LENGTH, end - at - this.#udp);
-    const esp = at + this.#esp;
-    view.setUint32(esp + 4, number);
+    const next = slab.bytes[inner]! >> 4 === 6 ? IpProtocol.IPV6 : IpProtocol.IPV4;
+    const end = this.#writeTail(burst, innerEnd, length, next);
+    this.#header.write(slab, at, end, inner, flow, number);
+    rows[r + Row.FLOW] = flow;
+    this.#finish(rows, r, at, end, at + this.#header.l3, at + this.#header.esp, number);
+  }
 
+  #writeTransport(burst: Burst, r: number, number: number): void {
+    const { rows, slab } = burst;
+    const { view } = slab;
+    const start = rows[r + Row.START]!;
+    const payloadEnd = rows[r + Row.END]!;
+    const split = rows[r + Row.ESP]!;
+    this.bytes += payloadEnd - start;
+    rows[r + Row.FLOW] = flowHash(view, start, payloadEnd);
+    const to = start - this.#between;
+    const length = payloadEnd - split;
+    const end = payloadEnd + padLength(length, this.#blockLength) + ESP_TRAILER_LENGTH + this.#icvLength;
+    const udp = split - this.#between;
+    const esp = split - this.#ivLength - ESP_HEADER_LENGTH;
+    const protocol = esp === udp ? IpProtocol.ESP : IpProtocol.UDP;
+    const next = moveHeader(slab, start, split, to, protocol, end);
+    this.#writeTail(burst, payloadEnd, length, next);
+    this.#header.writeAround(slab, to, udp, esp, end, number);
+    this.#finish(rows, r, to - this.#header.l3, end, to, esp, number);
+  }
+
+  /** Padding, trailer and room for the ICV behind `at`, where `length` bytes of payload end; returns the frame's end. */
+  #writeTail(burst: Burst, at: number, length: number, next: number): number {
+    return writeTrailer(burst.slab.bytes, at, padLength(length, this.#blockLength), next) + this.#icvLength;
+  }
+
+  #finish(rows: Int32Array, r: number, at: number, end: number, l3: number, esp: number, number: number): void {
     rows[r + Row.START] = at;
     rows[r + Row.END] = end;
     rows[r + Row.L3] = l3;
     rows[r + Row.ESP] = esp;
+    rows[r + Row.SA] = this.ticket.slot;
     rows[r + Row.SEQ_LO] = number | 0;
     rows[r + Row.SEQ_HI] = Math.floor(number / 0x1_0000_0000);
     rows[r + Row.KEY] = 0;
     rows[r + Row.STATE] = RowState.TO_SEAL;
   }
-}
 
-function makeTemplate(ticket: OutboundTicket, l3: number, udp: number, esp: number): Uint8Array {
-  const { source, destination, encap, ttl = 64, link } = ticket;
-  const bytes = new Uint8Array(esp + ESP_HEADER_LENGTH);
-  const view = new DataView(bytes.buffer);
-  const v6 = source.length === 16;
-  const protocol = encap === null ? IpProtocol.ESP : IpProtocol.UDP;
-  if (link !== null) {
-    writeEthernet(bytes, 0, link.subarray(0, 6), link.subarray(6, 12), 0);
-    writeEtherType(view, 0, v6 ? EtherType.IPV6 : EtherType.IPV4);
+  #clamp(view: DataView, start: number, end: number): void {
+    const overhead = view.getUint8(start) >> 4 === 6 ? TCP_OVERHEAD_6 : TCP_OVERHEAD_4;
+    clampMss(view, start, end, this.#mss < 0 ? this.#innerMtu - overhead : this.#mss);
   }
-  if (v6)
-    writeIpv6(view, l3, {
-      trafficClass: 0,
-      flowLabel: 0,
-      payloadLength: 0,
-      nextHeader: protocol,
-      hopLimit: ttl,
-      source,
-      destination,
-    });
-  else
-    writeIpv4(view, l3, {
-      tos: 0,
-      totalLength: 0,
-      id: 0,
-      fragment: ticket.df === 'set' ? IPV4_DF : 0,
-      ttl,
-      protocol,
-      source,
-      destination,
-    });
-  if (encap !== null) writeUdp(view, udp, encap.sport, encap.dport, 0);
-  view.setUint32(esp, ticket.spi);
-  return bytes;
+
+  #refresh(): void {
+    if (this.#pathMtu === null) return;
+    const learned = this.#pathMtu.of(this.ticket.slot);
+    const mtu = learned === 0 ? this.ticket.mtu : Math.min(learned, this.ticket.mtu);
+    if (mtu !== this.#mtu) this.#size(mtu);
+  }
+
+  #size(mtu: number): void {
+    this.#mtu = mtu;
+    const header = this.#header;
+    // Transport mode encrypts what stands behind the packet's own header, so that header is outside the blocks.
+    const outside = this.#tunnel ? 0 : header.udp - header.l3;
+    const room = mtu - (header.length - header.l3) - this.#ivLength - this.#icvLength;
+    this.#innerMtu = Math.max(0, room - (room % this.#blockLength) - ESP_TRAILER_LENGTH + outside);
+  }
 }

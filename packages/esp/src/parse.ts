@@ -2,6 +2,7 @@ import {
   checkIpv4,
   checkIpv6,
   classifyUdp,
+  classifyUdpPayload,
   ESP_UDP_PORT,
   ETHERNET_HEADER_LENGTH,
   EtherType,
@@ -31,7 +32,7 @@ export const IN_UDP = 0x100;
 
 /**
  * Finds the ESP header of a received row: sets L3, ESP, ECN and END (padding behind the IP packet goes). Returns a
- * DropReason, or 0, or IN_UDP when it came UDP-encapsulated.
+ * DropReason, or 0, or IN_UDP when it came UDP-encapsulated. With IKE the ESP column is where the non-ESP marker begins.
  */
 export function parseOuter(slab: FrameSlab, r: number, linkType: LinkType): number {
   const { rows, view } = slab;
@@ -39,7 +40,7 @@ export function parseOuter(slab: FrameSlab, r: number, linkType: LinkType): numb
   const end = rows[r + Row.END]!;
   if (linkType === 'esp-udp') {
     rows[r + Row.ESP] = start;
-    return 0;
+    return fateOf(classifyUdpPayload(view, start, end));
   }
   if (linkType === 'ip') {
     if (end <= start) return DropReason.TRUNCATED;
@@ -62,9 +63,9 @@ function parse4(slab: FrameSlab, r: number, l3: number, end: number): number {
   const check = checkIpv4(view, l3, end);
   if (check !== IpCheck.OK) return check === IpCheck.TRUNCATED ? DropReason.TRUNCATED : DropReason.BAD_OUTER;
   const protocol = view.getUint8(l3 + Ipv4.PROTOCOL);
+  rows[r + Row.L3] = l3;
   if (protocol !== IpProtocol.ESP && protocol !== IpProtocol.UDP) return DropReason.NOT_ESP;
   if (isIpv4Fragment(view, l3)) return DropReason.FRAGMENT;
-  rows[r + Row.L3] = l3;
   rows[r + Row.END] = l3 + readTotalLength(view, l3);
   rows[r + Row.ECN] = view.getUint8(l3 + Ipv4.TOS) & 3;
   return parse4or6(slab, r, protocol, l3 + readIhl(view, l3));
@@ -75,12 +76,12 @@ function parse6(slab: FrameSlab, r: number, l3: number, end: number): number {
   const check = checkIpv6(view, l3, end);
   if (check !== IpCheck.OK) return check === IpCheck.TRUNCATED ? DropReason.TRUNCATED : DropReason.BAD_OUTER;
   const packetEnd = l3 + IPV6_HEADER_LENGTH + view.getUint16(l3 + Ipv6.PAYLOAD_LENGTH);
+  rows[r + Row.L3] = l3;
   const walk = walkIpv6(view, l3, packetEnd);
   if (walk === Ipv6Walk.FRAGMENT) return DropReason.FRAGMENT;
   if (walk < 0) return DropReason.BAD_OUTER;
   const protocol = walk % 256;
   if (protocol !== IpProtocol.ESP && protocol !== IpProtocol.UDP) return DropReason.NOT_ESP;
-  rows[r + Row.L3] = l3;
   rows[r + Row.END] = packetEnd;
   rows[r + Row.ECN] = readTrafficClass(view, l3) & 3;
   return parse4or6(slab, r, protocol, Math.floor(walk / 256));
@@ -96,10 +97,17 @@ function parse4or6(slab: FrameSlab, r: number, protocol: number, l4: number): nu
   if (end - l4 < UDP_HEADER_LENGTH) return DropReason.NOT_ESP;
   if (view.getUint16(l4 + Udp.DESTINATION_PORT) !== ESP_UDP_PORT) return DropReason.NOT_ESP;
   const kind = classifyUdp(view, l4, end);
-  if (kind === UdpClass.IKE) return DropReason.IKE;
-  if (kind === UdpClass.KEEPALIVE) return DropReason.NAT_KEEPALIVE;
-  if (kind === UdpClass.TRUNCATED) return DropReason.TRUNCATED;
   rows[r + Row.ESP] = l4 + UDP_HEADER_LENGTH;
+  if (kind !== UdpClass.ESP) return fateOf(kind);
+  // IPv6 has no "no checksum" (RFC 8200 8.1). Any other value is not looked at: the ICV covers what matters.
+  if (view.getUint16(l4 + Udp.CHECKSUM) === 0 && view.getUint8(rows[r + Row.L3]!) >> 4 === 6)
+    return DropReason.BAD_OUTER;
   rows[r + Row.END] = l4 + view.getUint16(l4 + Udp.LENGTH);
   return IN_UDP;
+}
+
+function fateOf(kind: UdpClass): number {
+  if (kind === UdpClass.IKE) return DropReason.IKE;
+  if (kind === UdpClass.KEEPALIVE) return DropReason.NAT_KEEPALIVE;
+  return kind === UdpClass.TRUNCATED ? DropReason.TRUNCATED : 0;
 }

@@ -13,13 +13,19 @@ import {
   ETHERNET_HEADER_LENGTH,
   EtherType,
   type FrameSlab,
+  IPV4_HEADER_LENGTH,
   IpCheck,
+  IpProtocol,
+  Ipv6,
   Row,
   RowState,
+  readIhl,
 } from '@espalier/wire';
 import {
   type CryptoEngine,
+  DROP_CODES,
   DropReason,
+  L3Flag,
   type LinkType,
   OffloadDevice,
   type OffloadTable,
@@ -31,13 +37,21 @@ import {
   Spd,
   XfrmError,
 } from '@espalier/xfrm';
+import type { AuditSink } from './audit.ts';
 import { EspInbound } from './inbound.ts';
 import { EspOutbound } from './outbound.ts';
+import { judgeOuterError } from './outer-error.ts';
 import { IN_UDP, parseOuter } from './parse.ts';
+import type { PathMtu } from './path-mtu.ts';
+import { SaGroups } from './sa-groups.ts';
 import type { InboundTicket, OutboundTicket } from './tickets.ts';
+import { finishUdp6 } from './udp-checksum.ts';
 
-/** Columns of the per-SA counters. */
-export const SaStat = { PACKETS: 0, BYTES: 1, DROPPED: 2, SOFTWARE: 3, COLUMNS: 4 } as const;
+/**
+ * Columns of the per-SA counters. From DROPS on there is one column per DropReason: what this SA's packets ended of.
+ * PACKETS and BYTES (of the inner packets) count what went through.
+ */
+export const SaStat = { PACKETS: 0, BYTES: 1, DROPPED: 2, SOFTWARE: 3, DROPS: 4, COLUMNS: 4 + DROP_CODES } as const;
 
 export interface EspPathOptions {
   readonly slab: FrameSlab;
@@ -53,6 +67,10 @@ export interface EspPathOptions {
   readonly capacity?: number;
   /** `maxSas * SaStat.COLUMNS` counters, written by this worker alone. */
   readonly stats?: Float64Array;
+  /** Who is told of auditable drops. */
+  readonly audit?: AuditSink | null;
+  /** Path MTUs of the outbound SAs, shared by the workers; without it none are learned. */
+  readonly pathMtu?: PathMtu | null;
 }
 
 export class EspPath {
@@ -63,17 +81,16 @@ export class EspPath {
   readonly #linkType: LinkType;
   readonly #offloads: OffloadTable | null;
   readonly #link: Uint8Array | null;
+  readonly #audit: AuditSink | null;
+  readonly #pathMtu: PathMtu | null;
   readonly #outbound: (EspOutbound | null)[];
   readonly #inbound: (EspInbound | null)[];
   readonly #index: SadIndex;
+  readonly #groups: SaGroups;
+  /** For errors about our packets. */
+  readonly #bySpi: Map<number, EspOutbound[]> = new Map();
   #policies: Spd = new Spd([]);
-
-  // Scratch for grouping a burst by SA.
-  readonly #order: Int32Array;
-  readonly #groupOf: Int32Array;
-  readonly #slots: Int32Array;
-  readonly #ends: Int32Array;
-  #groups = 0;
+  #now = 0;
 
   constructor(options: EspPathOptions) {
     const { maxSas, capacity = 256 } = options;
@@ -82,32 +99,45 @@ export class EspPath {
     this.#linkType = options.linkType;
     this.#offloads = options.offloads;
     this.#link = options.link ?? null;
+    this.#audit = options.audit ?? null;
+    this.#pathMtu = options.pathMtu ?? null;
     this.stats = options.stats ?? new Float64Array(maxSas * SaStat.COLUMNS);
     this.#outbound = new Array(maxSas).fill(null);
     this.#inbound = new Array(maxSas).fill(null);
     this.#index = new SadIndex(maxSas);
-    this.#order = new Int32Array(capacity);
-    this.#groupOf = new Int32Array(maxSas).fill(-1);
-    this.#slots = new Int32Array(capacity);
-    this.#ends = new Int32Array(capacity);
+    this.#groups = new SaGroups(maxSas, capacity);
   }
 
-  /** Throws XfrmError (EXISTS, UNSUPPORTED) and changes nothing then. */
+  /** Tells the time, milliseconds of a monotone clock: for the ageing of path MTUs. Once a burst or less. */
+  tick(nowMs: number): void {
+    this.#now = nowMs;
+  }
+
+  /** Throws XfrmError (EXISTS, UNSUPPORTED) or RangeError, and changes nothing then. */
   addOutbound(ticket: OutboundTicket): void {
     this.#demandFree(ticket.slot);
     const key = this.#install(ticket);
+    let sa: EspOutbound;
     try {
-      this.#outbound[ticket.slot] = new EspOutbound(ticket, key);
+      sa = new EspOutbound(ticket, key, this.#pathMtu);
     } catch (error) {
       this.#engine.remove(key);
       throw error;
     }
+    this.#outbound[ticket.slot] = sa;
+    this.#bySpi.set(ticket.spi, [...(this.#bySpi.get(ticket.spi) ?? []), sa]);
   }
 
-  /** Throws XfrmError (EXISTS, UNSUPPORTED) and changes nothing then. */
+  /** Throws XfrmError (EXISTS, UNSUPPORTED) or RangeError, and changes nothing then. */
   addInbound(ticket: InboundTicket): void {
     this.#demandFree(ticket.slot);
     const { spi, source, destination } = ticket;
+    if (ticket.mode === 'transport' && this.#linkType === 'esp-udp')
+      throw new XfrmError({
+        code: 'UNSUPPORTED',
+        device: 'an esp-udp lower',
+        what: 'transport mode: it has no IP header',
+      });
     const key = this.#install(ticket);
     try {
       const inbound = new EspInbound(ticket, key);
@@ -128,6 +158,11 @@ export class EspPath {
     if (!sa) throw new XfrmError({ code: 'NOT_FOUND', what: `no SA in slot ${slot}` });
     this.#index.remove(slot);
     this.#engine.remove(sa.key);
+    if (this.#outbound[slot]) {
+      const left = this.#bySpi.get(sa.ticket.spi)!.filter((s) => s !== sa);
+      if (left.length > 0) this.#bySpi.set(sa.ticket.spi, left);
+      else this.#bySpi.delete(sa.ticket.spi);
+    }
     this.#outbound[slot] = null;
     this.#inbound[slot] = null;
   }
@@ -135,6 +170,21 @@ export class EspPath {
   /** Replaces the outbound policies; the first match wins, no match is dropped. Throws RangeError on nonsense. */
   setPolicies(policies: readonly PolicyTicket[]): void {
     this.#policies = new Spd(policies);
+  }
+
+  /**
+   * The outbound switch of a rekey (make before break): from the next burst on, policies that protected with SA `from`
+   * protect with `to`. Both are there, and so is the peer's new inbound SA; the old ones go once nothing is in flight.
+   * Throws XfrmError NOT_FOUND; returns how many policies changed.
+   */
+  switchOutbound(from: number, to: number): number {
+    if (!this.#outbound[to]) throw new XfrmError({ code: 'NOT_FOUND', what: `no outbound SA in slot ${to}` });
+    return this.#policies.redirect(from, to);
+  }
+
+  /** Largest inner packet that an outbound SA takes now, bytes. Throws XfrmError NOT_FOUND. */
+  innerMtu(slot: number): number {
+    return this.#demandOutbound(slot).innerMtu;
   }
 
   /** Rows `[START, END)` = inner IP packets -> TO_SEAL, SEALED, CLEAR, or a FATE. */
@@ -145,17 +195,47 @@ export class EspPath {
       rows[r + Row.SA] = -1;
       if (rows[r + Row.FATE] === 0) this.#classify(slab, r);
     }
-    this.#group(burst);
+    const groups = this.#groups;
+    groups.fill(burst);
     let software = false;
-    for (let g = 0, from = 0; g < this.#groups; g++) {
-      const to = this.#ends[g]!;
-      const sa = this.#outbound[this.#slots[g]!]!;
-      sa.encap(burst, this.#order, from, to);
-      software = this.#sealHere(sa, rows, from, to) || software;
-      this.#count(rows, this.#slots[g]!, from, to);
+    for (let g = 0, from = 0; g < groups.count; g++) {
+      const to = groups.ends[g]!;
+      const slot = groups.slots[g]!;
+      const sa = this.#outbound[slot]!;
+      sa.encap(burst, groups.order, from, to);
+      software = this.#sealHere(sa, rows, from, from + sa.encapped) || software;
+      this.#count(slot, sa.encapped, sa.bytes);
+      if (sa.encapped < to - from) this.#countDrops(burst, sa.ticket, from, to);
       from = to;
     }
-    if (software) this.#engine.seal(burst);
+    if (software) this.#seal(burst);
+  }
+
+  /**
+   * Appends a dummy packet of `length` payload bytes (RFC 4303 2.6), made in `frame`, to the burst: TO_SEAL, SEALED, or a
+   * FATE. The caller's schedule says when. Throws XfrmError NOT_FOUND.
+   */
+  dummy(slot: number, burst: Burst, frame: number, length: number): void {
+    const sa = this.#demandOutbound(slot);
+    const at = burst.length;
+    burst.list[burst.length++] = frame;
+    sa.dummy(burst, frame, length);
+    if (burst.rows[frame * Row.WORDS + Row.FATE] !== 0) return;
+    this.#groups.order[at] = frame;
+    if (this.#sealHere(sa, burst.rows, at, at + 1)) this.#seal(burst);
+  }
+
+  /** Appends a NAT keepalive (RFC 3948 2.3), made in `frame`, to the burst. Throws XfrmError NOT_FOUND or UNSUPPORTED. */
+  keepalive(slot: number, burst: Burst, frame: number): void {
+    const sa = this.#demandOutbound(slot);
+    if (sa.ticket.encap === null)
+      throw new XfrmError({
+        code: 'UNSUPPORTED',
+        device: 'espalier',
+        what: 'a keepalive for an SA without UDP encapsulation',
+      });
+    burst.list[burst.length++] = frame;
+    sa.keepalive(burst, frame);
   }
 
   /**
@@ -168,35 +248,26 @@ export class EspPath {
       const r = list[i]! * Row.WORDS;
       if (rows[r + Row.FATE] !== 0) continue;
       const fate = this.#find(r);
-      if (fate !== 0) rows[r + Row.FATE] = fate;
+      if (fate !== 0) this.#refuse(r, fate);
     }
-    this.#group(burst);
-    const order = this.#order;
-    for (let g = 0, from = 0; g < this.#groups; g++) {
-      const to = this.#ends[g]!;
-      this.#inbound[this.#slots[g]!]!.window.checkBurst(rows, order, from, to);
+    const groups = this.#groups;
+    groups.fill(burst);
+    for (let g = 0, from = 0; g < groups.count; g++) {
+      const to = groups.ends[g]!;
+      this.#inbound[groups.slots[g]!]!.window.checkBurst(rows, groups.order, from, to);
       from = to;
     }
     port?.open?.(burst);
-    let software = false;
-    for (let g = 0, from = 0; g < this.#groups; g++) {
-      const sa = this.#inbound[this.#slots[g]!]!;
-      const to = this.#ends[g]!;
-      for (let i = from; i < to; i++) {
-        const r = order[i]! * Row.WORDS;
-        if (rows[r + Row.STATE] !== RowState.RECEIVED || rows[r + Row.FATE] !== 0) continue;
-        rows[r + Row.KEY] = sa.key;
-        software = true;
-        const s = this.#slots[g]! * SaStat.COLUMNS + SaStat.SOFTWARE;
-        this.stats[s] = this.stats[s]! + 1;
-      }
+    let software = 0;
+    for (let g = 0, from = 0; g < groups.count; g++) {
+      const to = groups.ends[g]!;
+      software += this.#openHere(rows, groups.slots[g]!, from, to);
       from = to;
     }
-    if (software) this.#engine.open(burst);
-    for (let g = 0, from = 0; g < this.#groups; g++) {
-      const to = this.#ends[g]!;
-      this.#accept(burst, this.#inbound[this.#slots[g]!]!, from, to);
-      this.#count(rows, this.#slots[g]!, from, to);
+    if (software > 0) this.#engine.open(burst);
+    for (let g = 0, from = 0; g < groups.count; g++) {
+      const to = groups.ends[g]!;
+      this.#accept(burst, this.#inbound[groups.slots[g]!]!, from, to);
       from = to;
     }
   }
@@ -204,16 +275,24 @@ export class EspPath {
   /** ICV, then window, then everything that looks at plaintext. */
   #accept(burst: Burst, sa: EspInbound, from: number, to: number): void {
     const { rows } = burst;
-    const order = this.#order;
+    const { order } = this.#groups;
     for (let i = from; i < to; i++) {
       const r = order[i]! * Row.WORDS;
       if (rows[r + Row.FATE] === 0 && rows[r + Row.STATE] !== RowState.OPENED) rows[r + Row.FATE] = DropReason.ICV;
     }
     sa.window.commitBurst(rows, order, from, to);
+    let packets = 0;
+    let bytes = 0;
     for (let i = from; i < to; i++) {
       const r = order[i]! * Row.WORDS;
-      if (rows[r + Row.FATE] === 0) sa.unwrap(burst, r);
+      if (rows[r + Row.FATE] !== 0) continue;
+      sa.unwrap(burst, r);
+      if (rows[r + Row.FATE] !== 0) continue;
+      packets++;
+      bytes += rows[r + Row.END]! - rows[r + Row.START]!;
     }
+    this.#count(sa.ticket.slot, packets, bytes);
+    if (packets < to - from) this.#countDrops(burst, sa.ticket, from, to);
   }
 
   /** Inner checks and policy for one outbound row; a protected one gets its SA. */
@@ -230,7 +309,7 @@ export class EspPath {
     const verdict = this.#policies.lookup(view, start);
     if (verdict >= 0) {
       if (this.#outbound[verdict]) rows[r + Row.SA] = verdict;
-      else rows[r + Row.FATE] = DropReason.NO_STATE;
+      else rows[r + Row.FATE] = this.#inbound[verdict] ? DropReason.BAD_STATE : DropReason.NO_STATE;
     } else if (verdict === PolicyAction.BYPASS) this.#bypass(slab, r, version);
     else rows[r + Row.FATE] = DropReason.POLICY;
   }
@@ -251,17 +330,20 @@ export class EspPath {
   #find(r: number): number {
     const { rows, view } = this.#slab;
     const parsed = parseOuter(this.#slab, r, this.#linkType);
-    if (parsed !== 0 && parsed !== IN_UDP) return parsed;
+    if (parsed !== 0 && parsed !== IN_UDP) {
+      if (parsed !== DropReason.NOT_ESP || this.#pathMtu === null || rows[r + Row.L3]! < 0) return parsed;
+      const ours = judgeOuterError(this.#slab, r, this.#bySpi, this.#pathMtu, this.#now);
+      return ours ? DropReason.OUTER_ERROR : parsed;
+    }
     const esp = rows[r + Row.ESP]!;
     const length = rows[r + Row.END]! - esp;
     if (length < 8) return DropReason.TRUNCATED;
     const slot = this.#lookup(r, view, esp);
     if (slot < 0) return DropReason.NO_STATE;
-    const sa = this.#inbound[slot];
-    if (!sa) return DropReason.BAD_STATE;
+    const sa = this.#inbound[slot]!;
+    rows[r + Row.SA] = slot;
     if (this.#linkType !== 'esp-udp' && (sa.ticket.encap !== null) !== (parsed === IN_UDP)) return DropReason.BAD_ENCAP;
     if (length < sa.leastLength) return DropReason.TRUNCATED;
-    rows[r + Row.SA] = slot;
     rows[r + Row.SEQ_LO] = view.getInt32(esp + 4);
     return 0;
   }
@@ -274,78 +356,98 @@ export class EspPath {
     return this.#index.find(spi, view, l3 + 16, l3 + 12, false);
   }
 
+  /** A received row that no group will hold. */
+  #refuse(r: number, fate: number): void {
+    const { rows } = this.#slab;
+    rows[r + Row.FATE] = fate;
+    const slot = rows[r + Row.SA]!;
+    const ticket = slot < 0 ? null : this.#inbound[slot]!.ticket;
+    if (slot >= 0) this.#countDrop(slot, fate);
+    this.#audit?.drop(fate as DropReason, ticket, this.#slab, r);
+  }
+
   /**
    * Sets KEY on rows that are sealed here: not offloaded, offloaded to nothing right now and allowed to, kept in software
-   * by the upper, or vetoed by a lower (`offloadOk`; the outer header that we write has no options).
+   * by the upper, or vetoed by a lower (`offloadOk`).
    */
   #sealHere(sa: EspOutbound, rows: Int32Array, from: number, to: number): boolean {
     const { offload, noHandle, slot } = sa.ticket;
+    const { order } = this.#groups;
     const offloads = this.#offloads;
     const device = offloads === null ? OffloadDevice.UPPER : offloads.device(slot);
     const all =
       !offload || device === OffloadDevice.SOFTWARE || (device === OffloadDevice.NONE && noHandle === 'software');
     let here = 0;
     for (let i = from; i < to; i++) {
-      const r = this.#order[i]! * Row.WORDS;
-      const length = rows[r + Row.END]! - rows[r + Row.L3]!;
-      if (!all && (offloads === null || offloads.fits(slot, length, 0))) continue;
+      const r = order[i]! * Row.WORDS;
+      if (!all && (offloads === null || this.#fits(offloads, sa, r))) continue;
       rows[r + Row.KEY] = sa.key;
       here++;
     }
-    const s = slot * SaStat.COLUMNS + SaStat.SOFTWARE;
-    this.stats[s] = this.stats[s]! + here;
+    this.#software(slot, here);
     return here > 0;
   }
 
-  #count(rows: Int32Array, slot: number, from: number, to: number): void {
-    let packets = 0;
-    let bytes = 0;
-    for (let i = from; i < to; i++) {
-      const r = this.#order[i]! * Row.WORDS;
-      if (rows[r + Row.FATE] !== 0) continue;
-      packets++;
-      bytes += rows[r + Row.END]! - rows[r + Row.START]!;
+  /** Whether the lowers take the row as it is; a tunnel's outer header has no options. */
+  #fits(offloads: OffloadTable, sa: EspOutbound, r: number): boolean {
+    const { rows, view } = this.#slab;
+    const flags = sa.ticket.mode === 'tunnel' ? 0 : headerFlags(view, rows[r + Row.L3]!);
+    return offloads.fits(sa.ticket.slot, rows[r + Row.END]! - rows[r + Row.L3]!, flags);
+  }
+
+  #seal(burst: Burst): void {
+    this.#engine.seal(burst);
+    const { rows, list } = burst;
+    for (let i = 0; i < burst.length; i++) {
+      const r = list[i]! * Row.WORDS;
+      const slot = rows[r + Row.SA]!;
+      if (slot >= 0 && rows[r + Row.STATE] === RowState.SEALED && this.#outbound[slot]!.udp6) finishUdp6(this.#slab, r);
     }
+  }
+
+  /** Sets KEY on the rows that are still RECEIVED; returns how many. */
+  #openHere(rows: Int32Array, slot: number, from: number, to: number): number {
+    const { order } = this.#groups;
+    const { key } = this.#inbound[slot]!;
+    let count = 0;
+    for (let i = from; i < to; i++) {
+      const r = order[i]! * Row.WORDS;
+      if (rows[r + Row.STATE] !== RowState.RECEIVED || rows[r + Row.FATE] !== 0) continue;
+      rows[r + Row.KEY] = key;
+      count++;
+    }
+    this.#software(slot, count);
+    return count;
+  }
+
+  #software(slot: number, count: number): void {
+    const s = slot * SaStat.COLUMNS + SaStat.SOFTWARE;
+    this.stats[s] = this.stats[s]! + count;
+  }
+
+  #count(slot: number, packets: number, bytes: number): void {
     const s = slot * SaStat.COLUMNS;
     this.stats[s + SaStat.PACKETS] = this.stats[s + SaStat.PACKETS]! + packets;
     this.stats[s + SaStat.BYTES] = this.stats[s + SaStat.BYTES]! + bytes;
-    this.stats[s + SaStat.DROPPED] = this.stats[s + SaStat.DROPPED]! + (to - from - packets);
   }
 
-  /** Orders the rows that have an SA and no FATE by SA, each group in burst order: `order[ends[g-1] .. ends[g])`. */
-  #group(burst: Burst): void {
-    const { rows, list } = burst;
-    const ends = this.#ends;
-    let groups = 0;
-    for (let i = 0; i < burst.length; i++) {
-      const r = list[i]! * Row.WORDS;
-      if (rows[r + Row.FATE] !== 0 || rows[r + Row.SA]! < 0) continue;
-      const slot = rows[r + Row.SA]!;
-      let g = this.#groupOf[slot]!;
-      if (g < 0) {
-        g = groups++;
-        this.#groupOf[slot] = g;
-        this.#slots[g] = slot;
-        ends[g] = 0;
-      }
-      ends[g] = ends[g]! + 1;
+  /** Counts, and has audited, the rows of a group that ended. */
+  #countDrops(burst: Burst, ticket: InboundTicket | OutboundTicket, from: number, to: number): void {
+    const { rows, slab } = burst;
+    const { order } = this.#groups;
+    for (let i = from; i < to; i++) {
+      const r = order[i]! * Row.WORDS;
+      const fate = rows[r + Row.FATE]!;
+      if (fate === 0) continue;
+      this.#countDrop(ticket.slot, fate);
+      this.#audit?.drop(fate as DropReason, ticket, slab, r);
     }
-    // Counts become starts; filling moves each start to its end.
-    for (let g = 0, at = 0; g < groups; g++) {
-      const count = ends[g]!;
-      ends[g] = at;
-      at += count;
-    }
-    for (let i = 0; i < burst.length; i++) {
-      const row = list[i]!;
-      const r = row * Row.WORDS;
-      if (rows[r + Row.FATE] !== 0 || rows[r + Row.SA]! < 0) continue;
-      const g = this.#groupOf[rows[r + Row.SA]!]!;
-      this.#order[ends[g]!] = row;
-      ends[g] = ends[g]! + 1;
-    }
-    for (let g = 0; g < groups; g++) this.#groupOf[this.#slots[g]!] = -1;
-    this.#groups = groups;
+  }
+
+  #countDrop(slot: number, fate: number): void {
+    const s = slot * SaStat.COLUMNS;
+    this.stats[s + SaStat.DROPPED] = this.stats[s + SaStat.DROPPED]! + 1;
+    this.stats[s + SaStat.DROPS + fate] = this.stats[s + SaStat.DROPS + fate]! + 1;
   }
 
   #install(ticket: InboundTicket | OutboundTicket): number {
@@ -361,4 +463,17 @@ export class EspPath {
     if (this.#outbound[slot] || this.#inbound[slot])
       throw new XfrmError({ code: 'EXISTS', what: `slot ${slot} has an SA` });
   }
+
+  #demandOutbound(slot: number): EspOutbound {
+    const sa = this.#outbound[slot];
+    if (!sa) throw new XfrmError({ code: 'NOT_FOUND', what: `no outbound SA in slot ${slot}` });
+    return sa;
+  }
+}
+
+/** L3Flag set of the packet at `l3`, whose upper layer is ESP or UDP. */
+function headerFlags(view: DataView, l3: number): number {
+  if (view.getUint8(l3) >> 4 === 4) return readIhl(view, l3) > IPV4_HEADER_LENGTH ? L3Flag.IP_OPTIONS : 0;
+  const next = view.getUint8(l3 + Ipv6.NEXT_HEADER);
+  return next === IpProtocol.ESP || next === IpProtocol.UDP ? 0 : L3Flag.EXTENSION_HEADERS;
 }

@@ -12,6 +12,7 @@ import {
   softStatAt,
   statsAt,
 } from './soft-offload.ts';
+import { finishUdp6 } from './udp-checksum.ts';
 
 export interface SoftOffloadPortOptions {
   /** `SoftOffload.memory` of the lower. */
@@ -99,6 +100,10 @@ export class SoftOffloadPort {
     }
     if (toSeal === 0) return;
     this.#engine.seal(burst);
+    for (let i = 0; i < burst.length; i++) {
+      const r = list[i]! * Row.WORDS;
+      if (rows[r + Row.FATE] === 0 && rows[r + Row.STATE] === RowState.SEALED) finishUdp6(burst.slab, r);
+    }
     stats[PortStat.SEALED] = stats[PortStat.SEALED]! + toSeal;
   }
 

@@ -1,4 +1,4 @@
-import type { AlgorithmName } from '@espalier/xfrm';
+import type { AlgorithmName, PacketSelector } from '@espalier/xfrm';
 
 /** Part of a shared arena. */
 export interface SharedPlace {
@@ -22,8 +22,25 @@ interface SaTicket {
   readonly encap: { readonly sport: number; readonly dport: number } | null;
 }
 
+/**
+ * What the outer header of a tunnel takes from the inner one and what it does not (RFC 4301 5.1.2). Transport mode keeps
+ * the packet's own header and looks at `df` and `mtu` alone.
+ */
+export interface OuterOptions {
+  /** Outer TTL or hop limit; 64 when absent. */
+  readonly ttl?: number | 'copy';
+  /** Outer DF: copied from the inner packet unless said. IPv6 inside counts as DF set. */
+  readonly df?: 'copy' | 'set' | 'clear';
+  /** Outer DSCP: copied unless said; one value for all, or 64 of them by the inner one. */
+  readonly dscp?: 'copy' | number | readonly number[];
+  /** RFC 6040 4.1: `normal` copies ECN out; `compatibility` sends Not-ECT, for peers that would not bring it back. */
+  readonly ecn?: 'normal' | 'compatibility';
+  /** Outer IPv6 flow label: 0 when absent; copied from an inner IPv6 packet; or made from the inner flow (RFC 6438), which shows flows outside. */
+  readonly flowLabel?: number | 'copy' | 'flow';
+}
+
 /** An outbound SA for one worker: plain data, for `postMessage`. */
-export interface OutboundTicket extends SaTicket {
+export interface OutboundTicket extends SaTicket, OuterOptions {
   /** Its SequenceAllocator. */
   readonly allocator: SharedPlace;
   /** Sealed by the lower that carries the packet (true) or here. */
@@ -34,19 +51,16 @@ export interface OutboundTicket extends SaTicket {
   readonly link: Uint8Array | null;
   /** Largest outer IP packet, bytes. */
   readonly mtu: number;
-  /** Outer TTL or hop limit; 64 when absent. */
-  readonly ttl?: number;
-  /** Outer DF: copied from the inner packet unless said. */
-  readonly df?: 'copy' | 'set' | 'clear';
+  /** Count the inner TTL down here and drop what has none left: for packets that nothing has routed yet. */
+  readonly decrementTtl?: boolean;
+  /** TFC padding (RFC 4303 2.7): inner packets are padded to this many bytes, or to what the MTU takes. Tunnel mode. */
+  readonly tfc?: number | 'mtu';
+  /** Lower the MSS of inner TCP SYNs to this, or to what the MTU takes. */
+  readonly mss?: number | 'mtu';
 }
 
-/** Addresses that may come out of an SA (RFC 4301 4.4.1); bits beyond the prefixes do not count. */
-export interface SelectorTicket {
-  readonly source: Uint8Array;
-  readonly sourceBits: number;
-  readonly destination: Uint8Array;
-  readonly destinationBits: number;
-}
+/** Packets that may come out of an SA (RFC 4301 4.4.1). */
+export type SelectorTicket = PacketSelector;
 
 /** An inbound SA for one worker. */
 export interface InboundTicket extends SaTicket {
@@ -54,4 +68,13 @@ export interface InboundTicket extends SaTicket {
   readonly window: SharedPlace;
   /** Any match will do; absent or empty: all packets. */
   readonly selectors?: readonly SelectorTicket[];
+  /** Whether padding has to read 1, 2, 3 ... (RFC 4303 2.4 SHOULD); true when absent. */
+  readonly checkPadding?: boolean;
+  /**
+   * Transport mode behind a NAT: the addresses the peer put its checksums over (NAT-OA, RFC 3947 5.2), the packet's
+   * family. Without them checksums are computed anew (RFC 3948 3.1.2).
+   */
+  readonly original?: { readonly source: Uint8Array; readonly destination: Uint8Array };
+  /** Lower the MSS of inner TCP SYNs to this. */
+  readonly mss?: number;
 }

@@ -3,6 +3,7 @@ export * from './checksum.ts';
 export * from './esp.ts';
 export * from './ethernet.ts';
 export * from './flow.ts';
+export * from './icmp.ts';
 export * from './ipv4.ts';
 export * from './ipv6.ts';
 export * from './udp.ts';
