@@ -6,4 +6,5 @@ export * from './flow.ts';
 export * from './icmp.ts';
 export * from './ipv4.ts';
 export * from './ipv6.ts';
+export * from './pcapng.ts';
 export * from './udp.ts';
