@@ -71,18 +71,13 @@ async function addon() {
   if (text) say(text);
 }
 
-/** Bundles what `npm start` runs, from source. */
-async function bundle() {
+/** Bundles TypeScript from source; name of the output -> entry. */
+async function bundle(outdir, entryPoints) {
   const { buildSync } = await import('esbuild');
-  mkdirSync('build/main-job', { recursive: true });
+  mkdirSync(outdir, { recursive: true });
   buildSync({
-    entryPoints: {
-      main: 'examples/main-job/main.ts',
-      gateway: 'examples/main-job/gateway.ts',
-      traffic: 'examples/main-job/traffic.ts',
-      worker: 'packages/gateway/src/worker.ts',
-    },
-    outdir: 'build/main-job',
+    entryPoints,
+    outdir,
     outExtension: { '.js': '.mjs' },
     bundle: true,
     format: 'esm',
@@ -97,6 +92,19 @@ async function bundle() {
   });
 }
 
+const WORKER = 'packages/gateway/src/worker.ts';
+const MAIN_JOB = {
+  main: 'examples/main-job/main.ts',
+  worker: WORKER,
+  'leaky-worker': 'examples/main-job/leaky-worker.ts',
+  gateway: 'examples/main-job/real/gateway.ts',
+  traffic: 'examples/main-job/real/traffic.ts',
+  'mock-host': 'examples/main-job/mock/host.ts',
+  'mock-observer': 'examples/main-job/mock/observer.ts',
+};
+const COMMAND = { cli: 'packages/gateway/src/cli.ts', worker: WORKER };
+const ADDON = { ESPALIER_ADDON: join(ROOT, 'packages/native/build/espalier.node') };
+
 const major = Number(process.versions.node.split('.')[0]);
 if (major < 20) {
   say(`espalier needs Node 20.19 or later; this is ${process.version}.`);
@@ -107,12 +115,15 @@ switch (job) {
   case 'start': {
     await install();
     await addon();
-    await bundle();
-    process.exit(
-      await foreground(process.execPath, ['build/main-job/main.mjs', ...args], {
-        ESPALIER_ADDON: join(ROOT, 'packages/native/build/espalier.node'),
-      }),
-    );
+    await bundle('build/main-job', MAIN_JOB);
+    process.exit(await foreground(process.execPath, ['build/main-job/main.mjs', ...args], ADDON));
+    break;
+  }
+  case 'espalier': {
+    await install();
+    await addon();
+    await bundle('packages/gateway/build', COMMAND);
+    process.exit(await foreground(process.execPath, ['packages/gateway/build/cli.mjs', ...args], ADDON));
     break;
   }
   case 'test': {
@@ -129,6 +140,6 @@ switch (job) {
     break;
   }
   default:
-    say('usage: node scripts/dev.mjs start | test | bench | model');
+    say('usage: node scripts/dev.mjs start | test | bench | model | espalier');
     process.exit(2);
 }

@@ -1,28 +1,64 @@
 /** The two gateways' plans: 8 SAs each way, SPI stride 2, since SPIs 2k and 2k + 1 always share a slave. */
 import { randomBytes } from 'node:crypto';
+import { xmitHash } from '@espalier/bond';
 import type { EngineName, GatewayPlan, PolicyPlan, SaPlan } from 'espalier';
+import type { Side } from './stage.ts';
 
 export const LINKS = 4;
 export const PAIRS = 8;
+export const WORKERS = 2;
+/** Longest inner packet, bytes. */
+export const INNER_MTU = 1400;
 const OUTER = [Uint8Array.of(192, 0, 2, 1), Uint8Array.of(192, 0, 2, 2)] as const;
 const MACS = [Uint8Array.of(2, 0, 0, 0, 0, 0xa), Uint8Array.of(2, 0, 0, 0, 0, 0xb)] as const;
 
-export const inner = (side: 0 | 1, pair: number): string => `10.${side + 1}.0.${pair + 1}`;
-const bytes = (side: 0 | 1, pair: number): Uint8Array => Uint8Array.of(10, side + 1, 0, pair + 1);
+export const inner = (side: Side, pair: number): string => `10.${side + 1}.0.${pair + 1}`;
+export const innerBytes = (side: Side, pair: number): Uint8Array => Uint8Array.of(10, side + 1, 0, pair + 1);
 
-export function makePlans(engine: EngineName): [GatewayPlan, GatewayPlan] {
+/** The slave that carries an SA while all are usable: as the bond does it, layer3+4 of a frame with its addresses and SPI. */
+export function slaveOf(from: Side, spi: number): number {
+  const frame = new DataView(new ArrayBuffer(14 + 20 + 8));
+  const bytes = new Uint8Array(frame.buffer);
+  bytes.set([...MACS[1 - from]!, ...MACS[from], 0x08, 0x00, 0x45]);
+  frame.setUint8(14 + 9, 50);
+  bytes.set([...OUTER[from], ...OUTER[1 - from]!], 14 + 12);
+  frame.setUint32(14 + 20, spi);
+  return xmitHash('layer3+4', frame, 0, frame.byteLength) % LINKS;
+}
+
+/** Even SPIs from `0x1000` (A to B) or `0x1100` (B to A) on, taken so that each slave carries the same number of SAs. */
+export function spisOf(from: Side): number[] {
+  const share = new Array<number>(LINKS).fill(0);
+  const spis: number[] = [];
+  for (let spi = 0x1000 + 0x100 * from; spis.length < PAIRS; spi += 2) {
+    const slave = slaveOf(from, spi);
+    if (share[slave]! >= PAIRS / LINKS) continue;
+    share[slave]!++;
+    spis.push(spi);
+  }
+  return spis;
+}
+
+export function makePlans(engine: EngineName, kind: 'real' | 'mock'): [GatewayPlan, GatewayPlan] {
+  const spis = [spisOf(0), spisOf(1)] as const;
   const keys = Array.from({ length: 2 * PAIRS }, () => new Uint8Array(randomBytes(20)));
-  const plan = (side: 0 | 1): GatewayPlan => {
-    const other = (1 - side) as 0 | 1;
+  const plan = (side: Side): GatewayPlan => {
+    const other = (1 - side) as Side;
     const sas: SaPlan[] = [];
     const policies: PolicyPlan[] = [];
     for (let pair = 0; pair < PAIRS; pair++)
       for (const from of [side, other]) {
         const direction = from === side ? 'out' : 'in';
+        const selector = {
+          source: innerBytes(from, pair),
+          sourceBits: 32,
+          destination: innerBytes((1 - from) as Side, pair),
+          destinationBits: 32,
+        };
         sas.push({
           name: `${direction}${pair}`,
           direction,
-          spi: 0x1000 + 0x100 * from + 2 * pair,
+          spi: spis[from][pair]!,
           source: OUTER[from],
           destination: OUTER[1 - from]!,
           algorithm: 'aes128gcm16',
@@ -31,34 +67,28 @@ export function makePlans(engine: EngineName): [GatewayPlan, GatewayPlan] {
           window: 16_384,
           offload: 'crypto',
           noHandle: 'drop',
+          ...(direction === 'in' ? { selectors: [selector] } : {}),
         });
-        if (direction === 'out')
-          policies.push({
-            source: bytes(side, pair),
-            sourceBits: 32,
-            destination: bytes(other, pair),
-            destinationBits: 32,
-            protocol: null,
-            action: 'protect',
-            sa: `out${pair}`,
-          });
+        if (direction === 'out') policies.push({ ...selector, protocol: null, action: 'protect', sa: `out${pair}` });
       }
     return {
-      workers: 2,
+      workers: WORKERS,
       engine,
       bond: {
         name: 'bond0',
         mode: '802.3ad',
         policy: 'layer3+4',
         mac: MACS[side],
-        peerMac: MACS[other]!,
-        lowers: Array.from(
-          { length: LINKS },
-          (_, i) => ({ kind: 'af-packet', name: `${side === 0 ? 'a' : 'b'}${i}` }) as const,
-        ),
+        peerMac: MACS[other],
+        lowers: Array.from({ length: LINKS }, (_, i) => {
+          const name = `${side === 0 ? 'a' : 'b'}${i}`;
+          return kind === 'real'
+            ? ({ kind: 'af-packet', name } as const)
+            : ({ kind: 'mock', name, saSlots: 64 } as const);
+        }),
         mtu: 1500,
       },
-      inside: { kind: 'tun', name: 'tun0', mtu: 1400, addresses: [] },
+      inside: { kind: kind === 'real' ? 'tun' : 'mock', name: 'tun0', mtu: INNER_MTU, addresses: [] },
       sas,
       policies,
     };

@@ -1,13 +1,16 @@
 /* The observer and the attacker of the main job. Shares no code with the datapath: sockets, parsing and search are its own.
  *
- *   watch MARKER_HEX REPLAY_EVERY [PID_A IF_A PID_B IF_B]...      four links, say, each named from both ends
+ *   watch MARKER_HEX REPLAY_EVERY RECORDING KEEP_BYTES QUIET [PID_A IF_A PID_B IF_B]...   each link, named from both ends
  *
  * Reads every link from outside through mapped rings: frames that arrive at A and frames that arrive at B. Anything but ESP
- * is counted as plaintext, and so is a frame that carries the marker. Every REPLAY_EVERYth ESP frame that B received on link
- * i is sent again into link i + 1, which the receiver's other worker reads. Prints one JSON object when stdin ends, and a
- * line for every violation, at most ten. */
+ * is counted as plaintext, and so is a frame that carries the marker: a line for each, at most ten, unless QUIET is 1. Every
+ * REPLAY_EVERYth ESP frame that B received on link i is sent again into link i + 1, which the receiver's other worker reads.
+ *
+ * Orders on stdin, one byte each: p pause the replays, r go on, k keep KEEP_BYTES more of what is seen in RECORDING, a
+ * digit: follow the SAs of that link, e: no longer. Prints one JSON object when stdin ends. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_packet.h>
@@ -23,7 +26,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MAX_LINKS = 16, SLOT = 2048, SLOTS = 8192, BLOCK = 1 << 16 };
+enum { MAX_LINKS = 16, MAX_SAS = 256, SLOT = 2048, SLOTS = 8192, BLOCK = 1 << 16 };
 
 struct tap {
   int fd;
@@ -37,6 +40,18 @@ static int senders[MAX_LINKS];
 static int links;
 static uint8_t marker[64];
 static size_t marker_length;
+/* Where each SA was seen last, and when it was first seen elsewhere after the cut. */
+struct sa {
+  uint32_t spi;
+  int link, cut;
+  double moved;
+};
+static struct sa sas[MAX_SAS];
+static int sa_count, following = -1;
+static double last_on[MAX_LINKS], last_on_cut;
+static FILE *recording;
+static long keep;
+static int quiet;
 static unsigned long frames, esp, plain, marked, replayed, replay_failed, lost, to_b[MAX_LINKS];
 
 static void die(const char *what) {
@@ -76,11 +91,45 @@ static int is_esp(const uint8_t *f, size_t n) {
   return 0;
 }
 
-static void look(struct tap *tap, const uint8_t *f, size_t n, long every) {
+static void track(const uint8_t *f, int link, double now) {
+  const uint8_t *e = f + 14 + (f[12] == 0x08 ? (f[14] & 15) * 4 : 40);
+  uint32_t spi = (uint32_t)e[0] << 24 | (uint32_t)e[1] << 16 | (uint32_t)e[2] << 8 | e[3];
+  struct sa *sa = NULL;
+  for (int i = 0; i < sa_count && sa == NULL; i++)
+    if (sas[i].spi == spi) sa = &sas[i];
+  if (sa == NULL) {
+    if (sa_count == MAX_SAS) return;
+    sa = &sas[sa_count++];
+    sa->spi = spi;
+  }
+  last_on[link] = now;
+  if (following >= 0 && link == following) last_on_cut = now;
+  else if (following >= 0 && sa->link == following && sa->cut && sa->moved == 0) sa->moved = now;
+  sa->link = link;
+}
+
+static void follow(int link) {
+  following = link;
+  if (link >= 0) last_on_cut = last_on[link];
+  for (int i = 0; link >= 0 && i < sa_count; i++) sas[i].cut = sas[i].link == link;
+}
+
+static void record(const struct tap *tap, const uint8_t *f, size_t n, const struct tpacket2_hdr *h) {
+  /* 32: what a packet costs in a pcapng file beside its bytes. */
+  if (recording == NULL || keep < (long)(n + 32 + 4)) return;
+  keep -= (long)(n + 32 + 4);
+  uint32_t head[3] = {htole32(h->tp_sec), htole32(h->tp_nsec), htole32((uint32_t)n | (uint32_t)(tap->link * 2 + tap->at_b) << 16)};
+  fwrite(head, sizeof head, 1, recording);
+  fwrite(f, n, 1, recording);
+}
+
+static void look(struct tap *tap, const uint8_t *f, size_t n, const struct tpacket2_hdr *h, long every) {
   frames++;
   int bad = 0;
-  if (is_esp(f, n)) esp++;
-  else {
+  if (is_esp(f, n)) {
+    esp++;
+    track(f, tap->link, h->tp_sec + h->tp_nsec / 1e9);
+  } else {
     plain++;
     bad = 1;
   }
@@ -88,7 +137,8 @@ static void look(struct tap *tap, const uint8_t *f, size_t n, long every) {
     marked++;
     bad = 1;
   }
-  if (bad && plain + marked <= 10) {
+  record(tap, f, n, h);
+  if (bad && !quiet && plain + marked <= 10) {
     fprintf(stderr, "watch: link %d: ", tap->link);
     for (size_t i = 0; i < n && i < 40; i++) fprintf(stderr, "%02x", f[i]);
     fprintf(stderr, " (%zu bytes)\n", n);
@@ -106,7 +156,7 @@ static int drain(struct tap *tap, long every) {
   for (; n < 256; n++) {
     struct tpacket2_hdr *slot = (struct tpacket2_hdr *)(tap->ring + (size_t)tap->next * SLOT);
     if ((__atomic_load_n(&slot->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER) == 0) break;
-    look(tap, (uint8_t *)slot + slot->tp_mac, slot->tp_snaplen, every);
+    look(tap, (uint8_t *)slot + slot->tp_mac, slot->tp_snaplen, slot, every);
     __atomic_store_n(&slot->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
     tap->next = (tap->next + 1) % SLOTS;
   }
@@ -114,8 +164,9 @@ static int drain(struct tap *tap, long every) {
 }
 
 int main(int argc, char **argv) {
-  if (argc < 7 || (argc - 3) % 4 != 0 || (argc - 3) / 4 > MAX_LINKS) {
-    fprintf(stderr, "usage: watch MARKER_HEX REPLAY_EVERY PID_A IF_A PID_B IF_B ...\n");
+  enum { FIRST = 6 };
+  if (argc < FIRST + 4 || (argc - FIRST) % 4 != 0 || (argc - FIRST) / 4 > MAX_LINKS) {
+    fprintf(stderr, "usage: watch MARKER_HEX REPLAY_EVERY RECORDING KEEP_BYTES QUIET PID_A IF_A PID_B IF_B ...\n");
     return 2;
   }
   for (const char *h = argv[1]; h[0] && h[1] && marker_length < sizeof marker; h += 2) {
@@ -124,11 +175,15 @@ int main(int argc, char **argv) {
     marker[marker_length++] = (uint8_t)byte;
   }
   long every = atol(argv[2]);
-  links = (argc - 3) / 4;
+  recording = fopen(argv[3], "wb");
+  if (recording == NULL) die(argv[3]);
+  long more = keep = atol(argv[4]);
+  quiet = atoi(argv[5]);
+  links = (argc - FIRST) / 4;
   int count = 0;
   for (int i = 0; i < links; i++)
     for (int at_b = 0; at_b < 2; at_b++) {
-      char **end = argv + 3 + i * 4 + at_b * 2;
+      char **end = argv + FIRST + i * 4 + at_b * 2;
       enter(end[0]);
       struct tap *tap = &taps[count++];
       tap->fd = packet_socket(end[1], ETH_P_ALL);
@@ -154,8 +209,13 @@ int main(int argc, char **argv) {
       char order[16];
       ssize_t n = read(0, order, sizeof order);
       if (n <= 0) ending = 1;
-      else if (order[0] == 'p') every = -labs(every); /* pause the replays */
-      else if (order[0] == 'r') every = labs(every);
+      for (ssize_t i = 0; i < n; i++) {
+        if (order[i] == 'p') every = -labs(every);
+        else if (order[i] == 'r') every = labs(every);
+        else if (order[i] == 'k') keep = more;
+        else if (order[i] == 'e') follow(-1);
+        else if (order[i] >= '0' && order[i] < '0' + links) follow(order[i] - '0');
+      }
     }
   }
   for (int i = 0; i < count; i++) {
@@ -163,7 +223,13 @@ int main(int argc, char **argv) {
     socklen_t length = sizeof stats;
     if (getsockopt(taps[i].fd, SOL_PACKET, PACKET_STATISTICS, &stats, &length) == 0) lost += stats.tp_drops;
   }
-  printf("{\"frames\":%lu,\"esp\":%lu,\"plaintext\":%lu,\"marked\":%lu,\"replayed\":%lu,\"replayFailed\":%lu,\"lost\":%lu}\n",
-         frames, esp, plain, marked, replayed, replay_failed, lost);
+  fclose(recording);
+  int cut = 0;
+  for (int i = 0; i < sa_count; i++) cut += sas[i].cut;
+  printf("{\"frames\":%lu,\"esp\":%lu,\"plaintext\":%lu,\"marked\":%lu,\"replayed\":%lu,\"replayFailed\":%lu,\"lost\":%lu,\"cut\":%d,\"moved\":[",
+         frames, esp, plain, marked, replayed, replay_failed, lost, cut);
+  for (int i = 0, first = 1; i < sa_count; i++)
+    if (sas[i].moved != 0) printf("%s%.3f", first ? "" : ",", (sas[i].moved - last_on_cut) * 1e3), first = 0;
+  printf("]}\n");
   return 0;
 }
