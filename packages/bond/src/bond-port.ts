@@ -161,7 +161,10 @@ export class BondPort implements StateLowerHandle {
     const start = rows[r + Row.START]!;
     const end = rows[r + Row.END]!;
     if (this.#linkType === 'ethernet') return xmitHash(policy, view, start, end, rows[r + Row.TCI]!);
-    return this.#linkType === 'ip' ? xmitHashIp(view, start, end) : xmitHashEsp(view, start, end);
+    if (this.#linkType === 'ip') return xmitHashIp(view, start, end);
+    // A socket sends from the ESP header on, whatever stands in front of it.
+    const esp = rows[r + Row.ESP]!;
+    return xmitHashEsp(view, esp < 0 ? start : esp, end);
   }
 
   /**

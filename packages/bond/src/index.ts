@@ -32,7 +32,7 @@ export {
   unfitFor,
   wantedReplicas,
 } from './plan.ts';
-export { demandReorderBudget, type ReorderFacts, reorderBudget, SPREADS, type Spread } from './reorder-budget.ts';
+export { demandReorderBudget, type ReorderFacts, reorderBudget } from './reorder-budget.ts';
 export type { ReplicaState } from './replica.ts';
 export { ReplicaTable, type ReplicaTicket } from './replicas.ts';
 export type { SlaveState } from './replication.ts';

@@ -2,17 +2,7 @@
  * How far packets of one SA can overtake each other before the peer's replay window refuses the late ones. One number
  * sequence over several links means that a slow link's packets arrive behind those of a fast one.
  */
-import { XfrmError } from '@espalier/xfrm';
-
-/** What decides how an SA's packets are shared out among the slaves. */
-export type Spread =
-  /** All by one slave, as Linux's layer3+4 does. */
-  | 'sa'
-  /** By the inner flow; order is kept within a flow. */
-  | 'inner'
-  /** Round robin, packet by packet; order is not kept. */
-  | 'spray';
-export const SPREADS: readonly Spread[] = ['sa', 'inner', 'spray'];
+import { type Spread, XfrmError } from '@espalier/xfrm';
 
 export interface ReorderFacts {
   readonly spread: Spread;
@@ -42,13 +32,14 @@ export function reorderBudget(facts: ReorderFacts): number {
 
 /**
  * Refuses a spread that the peer's window cannot bear. `window` is the peer's replay window in numbers, 0 for a peer that
- * does not check; `path` is where the setting stands. Returns the budget. Throws XfrmError CONFIG.
+ * does not check; `path`, in `file`, is where the setting stands. Returns the budget. Throws XfrmError CONFIG.
  */
-export function demandReorderBudget(facts: ReorderFacts, window: number, path: string): number {
+export function demandReorderBudget(facts: ReorderFacts, window: number, path: string, file?: string): number {
   const budget = reorderBudget(facts);
   if (window !== 0 && window < budget)
     throw new XfrmError({
       code: 'CONFIG',
+      ...(file === undefined ? {} : { file }),
       path,
       expected: `a spread that the peer's window of ${window} numbers bears, or a window of at least ${budget}`,
       got: `"${facts.spread}": ${facts.rate} packets/s x ${facts.skew} s of skew + ${facts.workers} workers x ${facts.block} + ${facts.batch}`,

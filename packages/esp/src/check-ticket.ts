@@ -15,6 +15,12 @@ export function checkOutbound(ticket: OutboundTicket): void {
   within('mtu', mtu, 68, 65_535);
   if (typeof tfc === 'number') within('tfc', tfc, 0, 65_535);
   if (typeof mss === 'number') within('mss', mss, 64, 65_535);
+  if (ticket.portEntropy && ticket.encap === null)
+    throw new XfrmError({
+      code: 'UNSUPPORTED',
+      device: 'espalier',
+      what: 'source ports by flow without UDP encapsulation',
+    });
   if (tfc !== undefined && ticket.mode === 'transport')
     throw new XfrmError({ code: 'UNSUPPORTED', device: 'espalier', what: 'TFC padding in transport mode' });
 }

@@ -12,6 +12,7 @@ export { type EngineOptions, RowEngine } from './row-engine.ts';
 export { SoftOffload } from './soft-offload.ts';
 export { SoftOffloadPort, type SoftOffloadPortOptions } from './soft-offload-port.ts';
 export { type RawQueue, SoftPort, type SoftPortOptions } from './soft-port.ts';
+export { type FrameHash, portOfFlow } from './spread.ts';
 export type { InboundTicket, OutboundTicket, OuterOptions, SelectorTicket, SharedPlace } from './tickets.ts';
 export type { Aead, Cipher, CipherSuite, Mac } from './transform.ts';
 export { finishUdp6 } from './udp-checksum.ts';

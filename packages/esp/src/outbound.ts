@@ -16,6 +16,7 @@ import { checkOutbound } from './check-ticket.ts';
 import { clampMss } from './mss.ts';
 import { OuterHeader } from './outer-header.ts';
 import type { PathMtu } from './path-mtu.ts';
+import { type FrameHash, portOfFlow, SpreadHash, strayFlow } from './spread.ts';
 import type { OutboundTicket } from './tickets.ts';
 import { moveHeader, NO_SPLIT, transportSplit } from './transport.ts';
 import { decrementTtl } from './ttl.ts';
@@ -46,6 +47,8 @@ export class EspOutbound {
   bytes = 0;
   readonly #allocator: SequenceAllocator;
   readonly #header: OuterHeader;
+  readonly #spread: SpreadHash;
+  readonly #portEntropy: boolean;
   readonly #tunnel: boolean;
   readonly #ivLength: number;
   readonly #icvLength: number;
@@ -60,7 +63,7 @@ export class EspOutbound {
   #innerMtu = 0;
 
   /** Throws XfrmError UNSUPPORTED or RangeError on a ticket that makes no sense. */
-  constructor(ticket: OutboundTicket, key: number, pathMtu: PathMtu | null = null) {
+  constructor(ticket: OutboundTicket, key: number, pathMtu: PathMtu | null = null, frameHash: FrameHash | null = null) {
     checkOutbound(ticket);
     this.ticket = ticket;
     this.key = key;
@@ -71,6 +74,8 @@ export class EspOutbound {
     this.#blockLength = blockLength;
     this.#tunnel = ticket.mode === 'tunnel';
     this.#header = new OuterHeader(ticket);
+    this.#spread = new SpreadHash(ticket, this.#header, frameHash);
+    this.#portEntropy = ticket.portEntropy ?? false;
     this.udp6 = this.#header.v6 && ticket.encap !== null;
     this.#between = (ticket.encap === null ? 0 : UDP_HEADER_LENGTH) + ESP_HEADER_LENGTH + ivLength;
     this.#tfc = ticket.tfc === undefined ? 0 : ticket.tfc === 'mtu' ? -1 : ticket.tfc;
@@ -135,8 +140,10 @@ export class EspOutbound {
     const at = inner - this.#ivLength - this.#header.length;
     const end = this.#writeTail(burst, inner + length, length, IpProtocol.NONE);
     this.#header.write(slab, at, end, -1, 0, number);
+    if (this.#portEntropy) slab.view.setUint16(at + this.#header.udp, portOfFlow(strayFlow(number)));
     this.#finish(rows, r, at, end, at + this.#header.l3, at + this.#header.esp, number);
     rows[r + Row.FLOW] = 0;
+    rows[r + Row.HASH] = this.#spread.ofDummy();
   }
 
   /** Makes row `row` a NAT keepalive (RFC 3948 2.3), CLEAR. The SA has UDP encapsulation. */
@@ -154,6 +161,7 @@ export class EspOutbound {
     rows[r + Row.SA] = this.ticket.slot;
     rows[r + Row.FATE] = 0;
     rows[r + Row.STATE] = RowState.CLEAR;
+    rows[r + Row.HASH] = -1;
     if (this.udp6) finishUdp6(slab, r);
   }
 
@@ -211,7 +219,9 @@ export class EspOutbound {
     const next = slab.bytes[inner]! >> 4 === 6 ? IpProtocol.IPV6 : IpProtocol.IPV4;
     const end = this.#writeTail(burst, innerEnd, length, next);
     this.#header.write(slab, at, end, inner, flow, number);
+    if (this.#portEntropy) slab.view.setUint16(at + this.#header.udp, portOfFlow(flow));
     rows[r + Row.FLOW] = flow;
+    rows[r + Row.HASH] = this.#spread.of(flow);
     this.#finish(rows, r, at, end, at + this.#header.l3, at + this.#header.esp, number);
   }
 
@@ -222,7 +232,9 @@ export class EspOutbound {
     const payloadEnd = rows[r + Row.END]!;
     const split = rows[r + Row.ESP]!;
     this.bytes += payloadEnd - start;
-    rows[r + Row.FLOW] = flowHash(view, start, payloadEnd);
+    const flow = flowHash(view, start, payloadEnd);
+    rows[r + Row.FLOW] = flow;
+    rows[r + Row.HASH] = this.#spread.of(flow);
     const to = start - this.#between;
     const length = payloadEnd - split;
     const end = payloadEnd + padLength(length, this.#blockLength) + ESP_TRAILER_LENGTH + this.#icvLength;
@@ -232,6 +244,7 @@ export class EspOutbound {
     const next = moveHeader(slab, start, split, to, protocol, end);
     this.#writeTail(burst, payloadEnd, length, next);
     this.#header.writeAround(slab, to, udp, esp, end, number);
+    if (this.#portEntropy) view.setUint16(udp, portOfFlow(flow));
     this.#finish(rows, r, to - this.#header.l3, end, to, esp, number);
   }
 

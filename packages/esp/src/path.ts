@@ -27,6 +27,8 @@ import {
   DropReason,
   L3Flag,
   type LinkType,
+  NO_HANDLE_NAMES,
+  NoHandle,
   OffloadDevice,
   type OffloadTable,
   PolicyAction,
@@ -44,6 +46,7 @@ import { judgeOuterError } from './outer-error.ts';
 import { IN_UDP, parseOuter } from './parse.ts';
 import type { PathMtu } from './path-mtu.ts';
 import { SaGroups } from './sa-groups.ts';
+import type { FrameHash } from './spread.ts';
 import type { InboundTicket, OutboundTicket } from './tickets.ts';
 import { finishUdp6 } from './udp-checksum.ts';
 
@@ -69,6 +72,8 @@ export interface EspPathOptions {
   readonly stats?: Float64Array;
   /** Who is told of auditable drops. */
   readonly audit?: AuditSink | null;
+  /** The bond's layer3+4 hash, asked once per SA; without it the bond hashes every frame's bytes. */
+  readonly frameHash?: FrameHash | null;
   /** Path MTUs of the outbound SAs, shared by the workers; without it none are learned. */
   readonly pathMtu?: PathMtu | null;
 }
@@ -76,6 +81,8 @@ export interface EspPathOptions {
 export class EspPath {
   /** Per-SA counters of this worker: `stats[slot * SaStat.COLUMNS + SaStat.X]`. */
   readonly stats: Float64Array;
+  /** By slot: what an SA's packets meet when their slave has no handle for it (a NoHandle). For the bond's port. */
+  readonly noHandle: Uint8Array;
   readonly #slab: FrameSlab;
   readonly #engine: CryptoEngine;
   readonly #linkType: LinkType;
@@ -83,6 +90,7 @@ export class EspPath {
   readonly #link: Uint8Array | null;
   readonly #audit: AuditSink | null;
   readonly #pathMtu: PathMtu | null;
+  readonly #frameHash: FrameHash | null;
   readonly #outbound: (EspOutbound | null)[];
   readonly #inbound: (EspInbound | null)[];
   readonly #index: SadIndex;
@@ -101,7 +109,9 @@ export class EspPath {
     this.#link = options.link ?? null;
     this.#audit = options.audit ?? null;
     this.#pathMtu = options.pathMtu ?? null;
+    this.#frameHash = options.frameHash ?? null;
     this.stats = options.stats ?? new Float64Array(maxSas * SaStat.COLUMNS);
+    this.noHandle = new Uint8Array(maxSas);
     this.#outbound = new Array(maxSas).fill(null);
     this.#inbound = new Array(maxSas).fill(null);
     this.#index = new SadIndex(maxSas);
@@ -119,12 +129,13 @@ export class EspPath {
     const key = this.#install(ticket);
     let sa: EspOutbound;
     try {
-      sa = new EspOutbound(ticket, key, this.#pathMtu);
+      sa = new EspOutbound(ticket, key, this.#pathMtu, this.#frameHash);
     } catch (error) {
       this.#engine.remove(key);
       throw error;
     }
     this.#outbound[ticket.slot] = sa;
+    this.noHandle[ticket.slot] = NO_HANDLE_NAMES.indexOf(ticket.noHandle);
     this.#bySpi.set(ticket.spi, [...(this.#bySpi.get(ticket.spi) ?? []), sa]);
   }
 
@@ -163,6 +174,7 @@ export class EspPath {
       if (left.length > 0) this.#bySpi.set(sa.ticket.spi, left);
       else this.#bySpi.delete(sa.ticket.spi);
     }
+    this.noHandle[slot] = NoHandle.DROP;
     this.#outbound[slot] = null;
     this.#inbound[slot] = null;
   }
@@ -209,6 +221,19 @@ export class EspPath {
       from = to;
     }
     if (software) this.#seal(burst);
+  }
+
+  /** Seals TO_SEAL rows of outbound SAs with this path's engine: for a bond that has no handle where they are to go. */
+  seal(burst: Burst): void {
+    const { rows, list } = burst;
+    for (let i = 0; i < burst.length; i++) {
+      const r = list[i]! * Row.WORDS;
+      if (rows[r + Row.STATE] !== RowState.TO_SEAL || rows[r + Row.FATE] !== 0) continue;
+      const slot = rows[r + Row.SA]!;
+      rows[r + Row.KEY] = this.#outbound[slot]!.key;
+      this.#software(slot, 1);
+    }
+    this.#seal(burst);
   }
 
   /**

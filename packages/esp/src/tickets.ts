@@ -1,4 +1,4 @@
-import type { AlgorithmName, PacketSelector } from '@espalier/xfrm';
+import type { AlgorithmName, NoHandleName, PacketSelector, Spread } from '@espalier/xfrm';
 
 /** Part of a shared arena. */
 export interface SharedPlace {
@@ -45,8 +45,18 @@ export interface OutboundTicket extends SaTicket, OuterOptions {
   readonly allocator: SharedPlace;
   /** Sealed by the lower that carries the packet (true) or here. */
   readonly offload: boolean;
-  /** What a packet meets while the SA is offloaded to no device at all. */
-  readonly noHandle: 'drop' | 'software';
+  /**
+   * What a packet meets while the SA is offloaded to no device, or while the slave that should carry it has no handle.
+   * `steer` asks for another slave, and drops where there is no device at all.
+   */
+  readonly noHandle: NoHandleName;
+  /** How a bond shares out the packets; `sa`, as Linux, when absent. Anything else needs a peer whose window bears it. */
+  readonly spread?: Spread;
+  /**
+   * UDP source port by inner flow, from 49152 on, instead of `encap.sport`: switches and peers that hash ports spread the SA
+   * too. Shows flows outside, and takes a NAT mapping per flow.
+   */
+  readonly portEntropy?: boolean;
   /** Ethernet header to put in front (its EtherType is filled in), or null where the lower has none. */
   readonly link: Uint8Array | null;
   /** Largest outer IP packet, bytes. */

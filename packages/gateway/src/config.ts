@@ -4,8 +4,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { type BondMode, replicates, XMIT_HASH_POLICIES } from '@espalier/bond';
-import { ALGORITHM_NAMES, ALGORITHMS, XfrmError } from '@espalier/xfrm';
+import { type BondMode, demandReorderBudget, replicates, XMIT_HASH_POLICIES } from '@espalier/bond';
+import { ALGORITHM_NAMES, ALGORITHMS, NO_HANDLE_NAMES, SPREADS, XfrmError } from '@espalier/xfrm';
 import * as v from 'valibot';
 import { LineCounter, parseDocument } from 'yaml';
 import {
@@ -23,6 +23,7 @@ import {
   spi,
   yesOrNo,
 } from './config-values.ts';
+import { BATCH } from './datapath.ts';
 import { ENGINE_NAMES } from './engine.ts';
 import {
   type GatewayPlan,
@@ -33,6 +34,9 @@ import {
   type PolicyPlan,
   type SaPlan,
 } from './plan.ts';
+
+/** Packets of a NIC's queue that the peer's kernel takes at once (its NAPI weight). */
+const RECEIVE_BATCH = 64;
 
 const MODES = ['active-backup', 'balance-xor', '802.3ad'] as const satisfies readonly BondMode[];
 
@@ -61,7 +65,18 @@ const sa = v.strictObject(
     esn: v.optional(yesOrNo, true),
     window: v.optional(integer(32, 1 << 20, 'numbers in the replay window'), 4096),
     offload: v.optional(oneOf(['crypto', 'none']), 'crypto'),
-    noHandle: v.optional(oneOf(['drop', 'software']), 'drop'),
+    noHandle: v.optional(oneOf(NO_HANDLE_NAMES), 'drop'),
+    spread: v.optional(oneOf(SPREADS)),
+    peer: v.optional(
+      v.strictObject(
+        {
+          window: integer(0, 1 << 20, "numbers in the peer's replay window"),
+          rate: integer(1, 1_000_000_000, 'packets per second at the peak'),
+          skewMs: integer(0, 10_000, 'milliseconds between the fastest and the slowest link'),
+        },
+        'the peer: window, rate, skewMs',
+      ),
+    ),
     selectors: v.optional(
       v.array(
         v.strictObject({ source: prefix, destination: prefix }, 'a selector: source, destination'),
@@ -91,6 +106,7 @@ const config = v.strictObject(
       {
         name: v.optional(label, 'bond0'),
         mode: v.optional(oneOf(MODES), '802.3ad'),
+        resilient: v.optional(yesOrNo, false),
         xmitHashPolicy: v.optional(oneOf(XMIT_HASH_POLICIES), 'layer3+4'),
         mac: v.optional(mac),
         peerMac: mac,
@@ -204,6 +220,7 @@ function planOf(parsed: Parsed, file: string): GatewayPlan {
       name: bond.name,
       mode: bond.mode,
       policy: bond.xmitHashPolicy,
+      resilient: bond.resilient,
       ...(bond.mac === undefined ? {} : { mac: bond.mac }),
       peerMac: bond.peerMac,
       lowers: bond.lowers as LowerPlan[],
@@ -229,7 +246,8 @@ function distinct<T>(file: string, path: string, list: readonly T[], of: (one: T
   }
 }
 
-function saOf(one: ParsedSa, i: number, { bond, inside }: Parsed, file: string): SaPlan {
+function saOf(one: ParsedSa, i: number, parsed: Parsed, file: string): SaPlan {
+  const { bond, inside } = parsed;
   const at = `sas[${i}]`;
   const { keyLength, saltLength, ivLength, icvLength, blockLength } = ALGORITHMS[one.algorithm];
   if (one.source.length !== one.destination.length)
@@ -246,6 +264,9 @@ function saOf(one: ParsedSa, i: number, { bond, inside }: Parsed, file: string):
     throw fault(file, `${at}.offload`, `none: ${bond.mode} replicates SAs with layer3+4 only`, 'crypto');
   if (one.direction === 'out' && one.selectors !== undefined)
     throw fault(file, `${at}.selectors`, 'nothing: policies choose what goes out');
+  if (one.direction === 'in' && one.spread !== undefined)
+    throw fault(file, `${at}.spread`, 'nothing: the peer shares out what comes in', one.spread);
+  if (one.spread === 'inner' || one.spread === 'spray') demandSpread(one, at, parsed, file);
   // The longest inner packet: padded with its two bytes of trailer to whole blocks (RFC 4303 2.4).
   const padded = Math.ceil((inside.mtu + 2) / blockLength) * blockLength;
   const outer = (one.source.length === 4 ? 20 : 40) + 8 + ivLength + padded + icvLength;
@@ -256,10 +277,11 @@ function saOf(one: ParsedSa, i: number, { bond, inside }: Parsed, file: string):
       `at most ${inside.mtu - (outer - bond.mtu)} with ${at} and bond.mtu ${bond.mtu}`,
       String(inside.mtu),
     );
-  const { selectors, key: _, ...rest } = one;
+  const { selectors, key: _, peer: __, spread, ...rest } = one;
   return {
     ...rest,
     key,
+    ...(spread === undefined ? {} : { spread }),
     ...(selectors === undefined
       ? {}
       : {
@@ -271,6 +293,16 @@ function saOf(one: ParsedSa, i: number, { bond, inside }: Parsed, file: string):
           })),
         }),
   };
+}
+
+/** One SA over several links: by layer3+4 only, and only as far as the peer's window goes. */
+function demandSpread(one: ParsedSa, at: string, { bond, workers }: Parsed, file: string): void {
+  const spread = one.spread!;
+  if (bond.xmitHashPolicy !== 'layer3+4') throw fault(file, `${at}.spread`, 'sa, or xmitHashPolicy layer3+4', spread);
+  if (one.peer === undefined) throw fault(file, `${at}.peer`, `window, rate and skewMs, since spread is ${spread}`);
+  const { window, rate, skewMs } = one.peer;
+  const facts = { spread, rate, skew: skewMs / 1000, workers, block: BATCH, batch: RECEIVE_BATCH };
+  demandReorderBudget(facts, window, `${at}.spread`, file);
 }
 
 function keyOf(key: ParsedSa['key'], path: string, file: string): Uint8Array {

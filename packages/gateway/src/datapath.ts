@@ -1,14 +1,30 @@
 /** One worker's share of the traffic: a synchronous loop over its ports. */
-import { BondPort } from '@espalier/bond';
-import { EspPath, SaStat } from '@espalier/esp';
+import { BondPort, xmitHash, xmitHashIp } from '@espalier/bond';
+import { EspPath, type FrameHash, SaStat } from '@espalier/esp';
 import { type Burst, createBurst, createPool, createSlab, type FramePool } from '@espalier/wire';
-import { DROP_CODES, type HandleSource, LowerHandles, OffloadTable, type Port, settle } from '@espalier/xfrm';
+import {
+  DROP_CODES,
+  type HandleSource,
+  type LinkType,
+  LowerHandles,
+  OffloadTable,
+  type Port,
+  settle,
+} from '@espalier/xfrm';
 import { openEngine } from './engine.ts';
 import type { Order, WorkerStart } from './messages.ts';
 import type { OpenPort } from './open-port.ts';
 
-const BATCH = 64;
+/** Longest burst of a worker. */
+export const BATCH = 64;
 const REAP_EVERY = 64;
+
+/** How the bond hashes a frame of each link type under layer3+4; sockets have no frame that begins with a header of ours. */
+const FRAME_HASHES: Readonly<Record<LinkType, FrameHash | null>> = {
+  ethernet: (view, start, end) => xmitHash('layer3+4', view, start, end),
+  ip: xmitHashIp,
+  'esp-udp': null,
+};
 
 export class Datapath {
   readonly #burst: Burst;
@@ -39,6 +55,7 @@ export class Datapath {
       offloads,
       link: start.link,
       capacity: BATCH,
+      frameHash: FRAME_HASHES[start.linkType],
       stats: new Float64Array(start.stats, DROP_CODES * 8, maxSas * SaStat.COLUMNS),
     });
     // The ports need handles, and the bond the ports: handles are bound last.
@@ -60,6 +77,9 @@ export class Datapath {
       ports: new Map(start.lowers.map((t, i) => [t.index, opened[i]!])),
       slab,
       capacity: BATCH,
+      linkType: start.linkType,
+      handles: late,
+      path: this.#path,
     });
     handles = new LowerHandles(offloads, this.#bond);
   }

@@ -101,6 +101,7 @@ export class Gateway {
       index: BOND_INDEX,
       mode: plan.bond.mode,
       xmitHashPolicy: plan.bond.policy,
+      resilient: plan.bond.resilient ?? false,
       maxSas: MAX_SAS,
       maxLowers: MAX_LOWERS,
       workers: plan.workers,
@@ -248,7 +249,7 @@ export class Gateway {
   }
 
   async #addSa(plan: SaPlan): Promise<void> {
-    const { direction, spi, source, destination, algorithm, esn, offload, noHandle } = plan;
+    const { direction, spi, source, destination, algorithm, esn, offload, noHandle, spread } = plan;
     const key = SaKey.import(algorithm, plan.key);
     this.#keys.push(key);
     const sa: Sa = this.#sad.add({
@@ -307,6 +308,7 @@ export class Gateway {
           allocator: { memory: allocator.memory, offset: allocator.offset },
           offload: offload === 'crypto',
           noHandle,
+          ...(spread === undefined ? {} : { spread }),
           link: this.#link(),
           mtu: this.#options.plan.bond.mtu,
         },

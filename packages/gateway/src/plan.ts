@@ -1,6 +1,6 @@
 import type { BondMode, XmitHashPolicy } from '@espalier/bond';
 import type { SelectorTicket } from '@espalier/esp';
-import type { AlgorithmName, PolicyTicket } from '@espalier/xfrm';
+import type { AlgorithmName, NoHandleName, PolicyTicket, Spread } from '@espalier/xfrm';
 import type { EngineName } from './engine.ts';
 
 export const MAX_WORKERS = 64;
@@ -21,7 +21,9 @@ export interface SaPlan {
   /** Replay window, numbers; inbound only. */
   readonly window: number;
   readonly offload: 'crypto' | 'none';
-  readonly noHandle: 'drop' | 'software';
+  readonly noHandle: NoHandleName;
+  /** Outbound only; `sa` when absent. */
+  readonly spread?: Spread;
   /** Inbound only: inner packets that may come out (RFC 4301 4.4.1); absent = any. */
   readonly selectors?: readonly SelectorTicket[];
 }
@@ -59,6 +61,8 @@ export interface GatewayPlan {
     readonly name: string;
     readonly mode: BondMode;
     readonly policy: XmitHashPolicy;
+    /** A change of members moves only that member's flows; false when absent. */
+    readonly resilient?: boolean;
     /** Source of what is sent on every slave; that of the first slave when absent, as in the kernel. */
     readonly mac?: Uint8Array;
     /** Link address of the peer on every slave. */

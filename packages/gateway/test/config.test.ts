@@ -28,6 +28,7 @@ const base = {
 };
 const bond = (over: object): object => ({ bond: { ...base.bond, ...over } });
 const onlySa = (over: object): object => ({ sas: [sa(over)] });
+const peer = (window: number): object => ({ peer: { window, rate: 1e6, skewMs: 5 } });
 const policy = (over: object): object => ({ policies: [{ ...base.policies[0], ...over }] });
 
 function complaint(text: string): XfrmError {
@@ -120,6 +121,21 @@ describe('a config file', () => {
     ['two SAs of one SPI', { sas: [sa(), sa({ name: 'o2' })] }, 'sas[1].spi', /of its own/, 'that of sas[0]'],
     ['selectors outbound', onlySa({ selectors: [] }), 'sas[0].selectors', /policies choose/, undefined],
     ['offload that cannot be', bond({ xmitHashPolicy: 'layer2' }), 'sas[0].offload', /layer3\+4 only/, 'crypto'],
+    ['a spread without a peer', onlySa({ spread: 'inner' }), 'sas[0].peer', /window, rate/, undefined],
+    [
+      'a spread inbound',
+      { sas: [sa(), { ...sa({ name: 'in', direction: 'in' }), spread: 'spray' }] },
+      'sas[1].spread',
+      /peer shares/,
+      'spray',
+    ],
+    [
+      'a spread that the peer cannot bear',
+      onlySa({ spread: 'spray', ...peer(4096) }),
+      'sas[0].spread',
+      /window of at least 5192/,
+      '"spray": 1000000 packets/s x 0.005 s of skew + 2 workers x 64 + 64',
+    ],
     ['a prefix too long', policy({ source: '10.0.0.0/33' }), 'policies[0].source', /a prefix/, '"10.0.0.0/33"'],
     ['prefixes of two families', policy({ source: '::/0' }), 'policies[0].destination', /same family/, undefined],
     ['an unknown SA', policy({ sa: 'in' }), 'policies[0].sa', /outbound SAs: out/, 'in'],
@@ -182,5 +198,10 @@ describe('a config file', () => {
         }
       }
     expect(refused).toBeGreaterThan(500);
+  });
+
+  it('takes a spread whose reordering the window of the peer holds', () => {
+    const plan = parseConfig(JSON.stringify({ ...base, ...onlySa({ spread: 'spray', ...peer(5192) }) }), 'gw.yaml');
+    expect(plan.sas[0]).toMatchObject({ spread: 'spray' });
   });
 });

@@ -15,3 +15,4 @@ export { SadIndex, type SadSelector } from './sad-index.ts';
 export * from './seam.ts';
 export * from './settle.ts';
 export * from './spd.ts';
+export * from './spread.ts';
