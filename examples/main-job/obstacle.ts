@@ -1,6 +1,6 @@
 /** Why the real thing cannot run on this machine, tried and not guessed, and what would change that. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { load } from '@espalier/native';
 import { UNSHARE } from './real/namespaces.ts';
 
@@ -28,6 +28,14 @@ export function obstacle(): Obstacle | null {
   const addon = load();
   if (addon.binding === null) return { reason: `there is no native addon (${addon.reason})`, mend: addon.mend };
   if (!existsSync('/dev/net/tun')) return { reason: 'there is no /dev/net/tun', mend: 'modprobe tun' };
+  try {
+    accessSync('/dev/net/tun', constants.R_OK | constants.W_OK);
+  } catch {
+    return {
+      reason: 'this user may not open /dev/net/tun',
+      mend: 'chmod 666 /dev/net/tun (the usual mode), or run as root',
+    };
+  }
   const attempts = 'ip link add v0 type veth peer name v1 && ip tuntap add dev t0 mode tun multi_queue';
   const tried = spawnSync('unshare', [...UNSHARE, 'sh', '-ec', attempts], { encoding: 'utf8' });
   if (tried.status === 0) return null;
@@ -43,8 +51,9 @@ const SYS_ADMIN = 21n;
 
 /** Whether the kernel here has what the real thing needs, whatever tools are missing: asked without any of them. */
 export function kernelCould(): boolean {
-  if (process.platform !== 'linux' || !existsSync('/dev/net/tun')) return false;
+  if (process.platform !== 'linux') return false;
   try {
+    accessSync('/dev/net/tun', constants.R_OK | constants.W_OK);
     const status = readFileSync('/proc/self/status', 'utf8');
     const effective = BigInt(`0x${status.match(/^CapEff:\s*([0-9a-f]+)$/m)?.[1] ?? '0'}`);
     if (process.getuid?.() === 0) return ((effective >> SYS_ADMIN) & 1n) === 1n;
