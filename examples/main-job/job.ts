@@ -12,7 +12,7 @@ export interface JobResult {
   readonly before: { readonly shares: readonly number[]; readonly rate: number };
   readonly cut: number;
   /** Packets refused for want of a handle while one replica was away. */
-  readonly withdrawn: { readonly sa: string; readonly slave: string; readonly refused: number };
+  readonly withdrawn: { readonly sa: string; readonly slave: string; readonly refused: number; readonly ms: number };
   readonly seen: Seen;
   readonly sides: readonly [GatewayStats, GatewayStats];
   readonly echoes: { readonly answered: number; readonly sent: number } | null;
@@ -24,6 +24,7 @@ export class Interrupted extends Error {}
 
 const CUT_MS = 500;
 const WITHDRAWN_MS = 200;
+const WITHDRAWN_MOST_MS = 5000;
 /** Frames under way have arrived after this long. */
 const QUIET_MS = 150;
 const LIMIT_MS = 45_000;
@@ -85,9 +86,13 @@ export async function runJob(
     const refused = async (): Promise<number> => (await stage.stats(0)).drops.NO_LOWER_HANDLE ?? 0;
     const plain = await refused();
     await stage.withdraw(0, sa.name, slave);
+    const away = performance.now();
     await sleep(WITHDRAWN_MS);
+    // A stream that rests after the cut has not met it yet.
+    await until(async () => (await refused()) > plain || performance.now() - away > WITHDRAWN_MOST_MS);
+    const ms = performance.now() - away;
     await stage.restore(0, sa.name, slave);
-    const withdrawn = { sa: sa.name, slave: early.slaves[slave]!.name, refused: (await refused()) - plain };
+    const withdrawn = { sa: sa.name, slave: early.slaves[slave]!.name, refused: (await refused()) - plain, ms };
 
     // Time for the replays of what comes after, then the end.
     await sleep(QUIET_MS);

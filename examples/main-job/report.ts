@@ -53,7 +53,7 @@ export function reportLines(engine: string, traffic: string, result: JobResult):
     ...table('B', sides[1], () => ''),
     '(share: of the packets before the cut. unsent: sealed, then not taken by a link that went down under them; sealed = sent + unsent. refused: nothing was sealed.)',
     `failover: ${sides[0].slaves[cut]!.name} cut; ${moved.length === 0 ? 'nothing came up elsewhere' : `first packet elsewhere after ${moved[0]!.toFixed(1)} ms, ${moved.length} of its ${seen.cut} SAs by ${moved[moved.length - 1]!.toFixed(1)} ms`}`,
-    `replica of ${withdrawn.sa} on ${withdrawn.slave} withdrawn: ${withdrawn.refused} packets refused with NO_LOWER_HANDLE`,
+    `replica of ${withdrawn.sa} on ${withdrawn.slave} withdrawn for ${withdrawn.ms.toFixed(0)} ms: ${withdrawn.refused} packets refused with NO_LOWER_HANDLE`,
     `replays: ${seen.replayed} injected, ${replaysRefused(result)} refused`,
     `observer: ${seen.frames} frames, ${seen.esp} ESP, ${seen.plaintext} plaintext, ${seen.marked} with the marker, ${seen.lost} not seen`,
     `ICMP: ${echoes === null ? 'there is no ping here' : `${echoes.answered} of ${echoes.sent} echo replies`}`,

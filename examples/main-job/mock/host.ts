@@ -36,7 +36,7 @@ const WINDOW = 96;
  * (RFC 6298 in small: a datagram sent twice is no measure, each resend doubles), within these limits.
  */
 const AGAIN_LEAST_MS = 30;
-const AGAIN_MOST_MS = 1000;
+const AGAIN_MOST_MS = 400;
 /** Datagrams by which a stream may lead another until they are released. */
 const LEAD = 600;
 const ECHOES = 10;
@@ -161,7 +161,6 @@ function runSenders(): void {
   const answered = new Set<number>();
   let asked = 0;
   let askedAt = 0;
-  let endedAt = 0;
   while (Atomics.load(control, Control.STOP) === 0) {
     const now = performance.now();
     let moved = 0;
@@ -176,7 +175,7 @@ function runSenders(): void {
     const lead =
       Atomics.load(control, Control.RELEASED) === 1 ? Infinity : Math.min(...senders.map((s) => s.made)) + LEAD;
     for (const sender of senders) moved += sender.pump(now, lead);
-    if (asked < ECHOES && endedAt === 0 && now - askedAt > ECHO_EVERY_MS) {
+    if (asked < ECHOES && now - askedAt > ECHO_EVERY_MS) {
       // A full queue takes it a little later.
       if (queueOf(1).write(echo(here[1]!, there[1]!, false, asked))) {
         askedAt = now;
@@ -186,9 +185,11 @@ function runSenders(): void {
     const bytes = senders.reduce((sum, s) => sum + s.bytes, 0);
     Atomics.store(control, Control.SENT, Math.floor(bytes / 1024));
     if (senders.every((s) => s.same !== null)) {
-      endedAt ||= now;
-      // Echoes that are under way still count.
-      if (answered.size < asked && now - endedAt < LINGER_MS) continue;
+      // Echoes that are under way still count, and all of them are asked.
+      if (asked < ECHOES || (answered.size < asked && now - askedAt < LINGER_MS)) {
+        if (moved === 0) idle();
+        continue;
+      }
       const same = senders.filter((s) => s.same).length;
       parentPort!.postMessage({ same, bytes, answered: answered.size, asked } satisfies HostEnd);
       return;
