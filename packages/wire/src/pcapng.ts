@@ -165,9 +165,9 @@ export interface EspKeyLine {
 
 /** Wireshark's names of the AEADs, by ours; version 4.0 knows no ChaCha20-Poly1305 for ESP. */
 export const WIRESHARK_ESP: Readonly<Record<string, string>> = {
-  aes128gcm16: 'AES-GCM [RFC4106]',
-  aes192gcm16: 'AES-GCM [RFC4106]',
-  aes256gcm16: 'AES-GCM [RFC4106]',
+  aes128gcm16: 'AES-GCM with 16 octet ICV [RFC4106]',
+  aes192gcm16: 'AES-GCM with 16 octet ICV [RFC4106]',
+  aes256gcm16: 'AES-GCM with 16 octet ICV [RFC4106]',
 };
 
 /** A line of the file `esp_sa` in Wireshark's configuration folder. It holds the key: for keys that may be known. */

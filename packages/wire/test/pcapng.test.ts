@@ -76,7 +76,7 @@ describe('a line of the esp_sa table', () => {
       key: '00'.repeat(20),
     });
     expect(line).toBe(
-      `"IPv4","192.0.2.1","192.0.2.2","0x00001000","AES-GCM [RFC4106]","0x${'00'.repeat(20)}","NULL",""`,
+      `"IPv4","192.0.2.1","192.0.2.2","0x00001000","AES-GCM with 16 octet ICV [RFC4106]","0x${'00'.repeat(20)}","NULL",""`,
     );
   });
 });
