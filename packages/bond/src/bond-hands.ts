@@ -85,7 +85,7 @@ export class BondHands implements Hands {
     const done = patience.after(addMs, () => giveUp(late(device, 'stateAdd')));
     this.#adding.set(replica, giveUp);
     try {
-      await replica.add(limit.signal, (orphan, failure) => this.#orphanGone(orphan, failure));
+      await replica.add(limit.signal, (orphan, failure, again) => this.#orphanGone(orphan, failure, again));
     } catch (error) {
       if (entry.replicas.get(lower) === replica) entry.replicas.delete(lower);
       throw error;
@@ -96,14 +96,14 @@ export class BondHands implements Hands {
   }
 
   /** An add that nobody waited for has ended; if it was answered by a handle, that is undone. */
-  #orphanGone(orphan: Replica, failure: unknown): void {
+  #orphanGone(orphan: Replica, failure: unknown, again: boolean): void {
     const { slot } = orphan.entry.sa;
     const place = this.#place(slot, orphan.lower.index);
     this.#orphans.delete(place);
-    if (orphan.state === 'DELETED') this.#linger(orphan, null);
+    if (orphan.state === 'DELETED' || orphan.state === 'DRAINING') this.#linger(orphan, null);
     if (failure !== null) this.#o.report(trouble(orphan.lower, failure));
     // A lower that gave up when it was told to would do so again; others may do better now.
-    if (this.#turnedAway.delete(place) || orphan.state !== 'ABSENT') this.#o.lateAnswer(slot, orphan.lower.index);
+    if (this.#turnedAway.delete(place) || again) this.#o.lateAnswer(slot, orphan.lower.index);
   }
 
   /** Ends adds under way that nobody wants any more; their answers, should they come, are undone. */

@@ -4,8 +4,8 @@ import { ReplicaCounts } from './counts.ts';
 
 /**
  *   ABSENT -> ADDING -> READY -> DRAINING -> DELETED -> FREED
- *                |         '---------------^   ^
- *                '-----------------------------'  answered when nobody wanted it any more
+ *      ^---------'|                 ^
+ *       refused   '-----------------'  answered when nobody wanted it any more
  *
  * READY is resolvable once shown; DRAINING is not, though bursts under way may still use the handle; DELETED has no new use,
  * though frames may still be on their way out. Whoever takes a replica out of READY owns what follows; ADDING is owned by
@@ -15,8 +15,8 @@ export type ReplicaState = 'ABSENT' | 'ADDING' | 'READY' | 'DRAINING' | 'DELETED
 
 const NEXT: Readonly<Record<ReplicaState, readonly ReplicaState[]>> = {
   ABSENT: ['ADDING'],
-  ADDING: ['READY', 'DELETED', 'ABSENT'],
-  READY: ['DRAINING', 'DELETED'],
+  ADDING: ['READY', 'DRAINING', 'ABSENT'],
+  READY: ['DRAINING'],
   DRAINING: ['DELETED'],
   DELETED: ['FREED'],
   FREED: [],
@@ -73,6 +73,9 @@ export class SaEntry {
   }
 }
 
+/** An add has ended without becoming READY. `again`: the lower took it, only too late, and may be asked again. */
+export type Orphan = (replica: Replica, failure: unknown, again: boolean) => void;
+
 export class Replica {
   readonly entry: SaEntry;
   readonly lower: LowerDevice;
@@ -97,9 +100,9 @@ export class Replica {
 
   /**
    * Resolves when READY. Rejects when the lower refuses, or at once when `giveUp` is called: then an answer that comes all
-   * the same is undone by its completion, and `orphan` is told when that is over (with what failed, if something did).
+   * the same is undone by its completion, and `orphan` is told when that is over.
    */
-  add(signal: AbortSignal, orphan: (replica: Replica, failure: unknown) => void): Promise<void> {
+  add(signal: AbortSignal, orphan: Orphan): Promise<void> {
     this.#move('ADDING');
     return new Promise((resolve, reject) => {
       let unwanted = false;
@@ -107,28 +110,27 @@ export class Replica {
         unwanted = true;
         reject(why);
       };
+      const takeBack = (why: unknown, again: boolean): void => {
+        const over = (failure: unknown): void => {
+          orphan(this, failure, again);
+          reject(why);
+        };
+        this.#undo().then(() => over(null), over);
+      };
       this.lower.xfrm!.stateAdd(this.entry.sa, signal).then(
         (handle) => {
           this.#giveUp = null;
           this.handle = handle;
           // Much may have happened since it was asked: the SA killed, the lower gone, the patience over.
           if (unwanted || this.entry.dead) {
-            reject(new Unwanted('the SA is gone'));
-            this.#undo().then(
-              () => orphan(this, null),
-              (error) => orphan(this, error),
-            );
+            takeBack(new Unwanted('the SA is gone'), true);
             return;
           }
-          // Before READY: the edge may have moved while the lower was busy.
           try {
+            // Before READY: the edge may have moved while the lower was busy.
             this.tell();
           } catch (error) {
-            reject(error);
-            this.#undo().then(
-              () => orphan(this, null),
-              (failure) => orphan(this, failure),
-            );
+            takeBack(error, false);
             return;
           }
           this.#move('READY');
@@ -139,7 +141,7 @@ export class Replica {
           this.#giveUp = null;
           this.#move('ABSENT');
           reject(error);
-          if (unwanted) orphan(this, null);
+          if (unwanted) orphan(this, null, false);
         },
       );
     });
@@ -171,14 +173,18 @@ export class Replica {
     this.drained = false;
   }
 
-  /** To DELETED: exactly once. What the lower says to it is reported, but cannot be helped. */
+  /** To DELETED: exactly once. A lower that does not obey leaves it DRAINING; `free` asks again. */
   delete(): void {
-    this.#move('DELETED');
+    if (this.#state !== 'READY' && this.#state !== 'DRAINING' && this.#state !== 'ADDING')
+      throw new TypeError(`delete of a replica that is ${this.#state}`);
+    if (this.#state !== 'DRAINING') this.#move('DRAINING');
     this.lower.xfrm!.stateDelete(this.handle);
+    this.#move('DELETED');
   }
 
-  /** To FREED, after delete and the last frame: exactly once. A free that fails leaves it DELETED, to be asked again. */
+  /** To FREED, after delete and the last frame: exactly once. What fails leaves it as it is, to be asked again. */
   async free(): Promise<void> {
+    if (this.#state === 'DRAINING') this.delete();
     if (this.#state !== 'DELETED' || this.#freeing)
       throw new TypeError(`free of a replica that is ${this.#freeing ? 'being freed' : this.#state}`);
     this.entry.countsOn(this.lower).fold(this);

@@ -38,6 +38,8 @@ export class FakeLower implements LowerDevice {
   failAdd = 0;
   failFeatures = 0;
   failFree = 0;
+  /** Shared by several lowers: counts every call that can fail, and says which do. */
+  counter: { calls: number; readonly fail: Set<number> } | null = null;
   #next = 1;
   readonly #listeners: Set<() => void> = new Set();
 
@@ -48,7 +50,7 @@ export class FakeLower implements LowerDevice {
       lowerHandle: optedIn,
       stateAdd: async (sa: Sa) => {
         await Promise.resolve();
-        if (this.failAdd > 0 && --this.failAdd === 0)
+        if (this.#fails() || (this.failAdd > 0 && --this.failAdd === 0))
           throw new XfrmError({ code: 'REFUSED', device: this.name, what: 'table full' });
         if ((this.features.active & Feature.HW_ESP) === 0)
           this.violations.push(`add of ${sa.slot} while HW_ESP is off`);
@@ -60,6 +62,7 @@ export class FakeLower implements LowerDevice {
         return handle;
       },
       stateDelete: (handle) => {
+        if (this.#fails()) throw new XfrmError({ code: 'SYSTEM', call: 'delete', errno: 'EIO', what: this.name });
         const b = this.book.get(handle);
         if (b?.state !== 'ready') this.violations.push(`delete of ${handle} in state ${b?.state}`);
         else b.state = 'deleted';
@@ -69,10 +72,11 @@ export class FakeLower implements LowerDevice {
         const b = this.book.get(handle);
         if (b?.state !== 'deleted') this.violations.push(`free of ${handle} in state ${b?.state}`);
         if (this.pending > 0) this.violations.push('free with frames in flight');
+        // Refused before anything is done, as every call that cannot be done.
+        if (this.#fails() || (this.failFree > 0 && --this.failFree === 0))
+          throw new XfrmError({ code: 'SYSTEM', call: 'free', errno: 'EIO', what: this.name });
         this.book.delete(handle);
         this.calls.push(`free ${b?.slot}`);
-        if (this.failFree > 0 && --this.failFree === 0)
-          throw new XfrmError({ code: 'SYSTEM', call: 'free', errno: 'EIO', what: this.name });
       },
       advanceEsn: (handle, bottom) => {
         this.calls.push(`esn ${this.book.get(handle)?.slot} ${bottom}`);
@@ -86,9 +90,14 @@ export class FakeLower implements LowerDevice {
     };
   }
 
+  #fails(): boolean {
+    if (this.counter === null) return false;
+    return this.counter.fail.has(++this.counter.calls);
+  }
+
   async setFeatures(wanted: number): Promise<number> {
     await Promise.resolve();
-    if (this.failFeatures > 0 && --this.failFeatures === 0)
+    if (this.#fails() || (this.failFeatures > 0 && --this.failFeatures === 0))
       throw new XfrmError({ code: 'REFUSED', device: this.name, what: 'firmware says no' });
     this.features = { hw: this.features.hw, wanted, active: fixFeatures(wanted & this.features.hw) };
     return this.features.active;

@@ -152,6 +152,10 @@ export class Field {
   plaintext = 0;
   /** Frames of an SA without a handle on the lower that carried them. */
   homeless = 0;
+  /** Frames whose number went out before. */
+  duplicates = 0;
+  /** By number modulo 1024: the last that went out; ours only rise, and no burst is that long. */
+  readonly #last: Int32Array = new Int32Array(1024);
   /** Handles that were resolved under a pin and dead before it ended. */
   pulled = 0;
   readonly fates: Float64Array = new Float64Array(64);
@@ -303,6 +307,11 @@ export class Field {
     this.frames++;
     if (Buffer.from(bytes.buffer, start, end - start).indexOf(MARKER) >= 0) this.plaintext++;
     const at = start + ESP_AT;
+    // A burst may leave through several lowers, in any order among them.
+    const seq = (bytes[at + 4]! << 24) | (bytes[at + 5]! << 16) | (bytes[at + 6]! << 8) | bytes[at + 7]!;
+    const bit = seq & 1023;
+    if (this.#last[bit]! >= seq) this.duplicates++;
+    this.#last[bit] = seq;
     const spi = (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
     for (const slot of this.nics[link]!.live.values()) if (FIRST_SPI + slot === spi) return;
     this.homeless++;
