@@ -7,6 +7,8 @@ export interface ModelSlave {
   running: boolean;
   carrier: boolean;
   hw: number;
+  /** Resolves handles per lower; true when absent. */
+  optedIn?: boolean;
   /** undefined = no LACP, null = no answer, else the partner's name. */
   partner: string | null | undefined;
   /** Slots it could not take; -1 = none at all. */
@@ -52,10 +54,15 @@ export class Model {
     return this.backup || this.policy === 'layer3+4';
   }
 
+  /** Whether a slave could hold SAs for this kind of bond. */
+  #can(s: ModelSlave): boolean {
+    return (s.hw & 1) === 1 && (this.backup || s.optedIn !== false);
+  }
+
   /** Whether HW_ESP may be asked for. */
   offered(): boolean {
     const up = this.slaves.filter((s) => s.running);
-    return this.#fits() && up.length > 0 && up.every((s) => (s.hw & 1) === 1);
+    return this.#fits() && up.length > 0 && up.every((s) => this.#can(s));
   }
 
   off(): void {
@@ -87,8 +94,7 @@ export class Model {
   /** After anything: who carries, and who cannot. */
   settle(): void {
     if (this.on && !this.#fits()) this.off();
-    if (this.on)
-      for (const s of this.slaves) if (s.running && (s.hw & 1) === 0 && s.refused.size === 0) s.refused.add(-1);
+    if (this.on) for (const s of this.slaves) if (s.running && !this.#can(s) && s.refused.size === 0) s.refused.add(-1);
     if (this.backup) this.#settleActive();
     else this.active = -1;
     this.group = this.mode === '802.3ad' ? this.#bestGroup() : this.group;
