@@ -101,8 +101,6 @@ export class Replicas {
   #incoming: { readonly entry: SaEntry; readonly signal: AbortSignal | undefined } | null = null;
   /** Slots whose add was given up and answered all the same, while a join was still taking the others back. */
   readonly #answered: Set<number> = new Set();
-  /** Words of the offload table have been cleared and no grace period has passed since. */
-  #cleared = false;
 
   constructor(options: ReplicasOptions) {
     const { name, maxSas, maxLowers, workers, offloads, idle } = options;
@@ -276,7 +274,7 @@ export class Replicas {
     for (const entry of this.entries.values()) this.#show(entry);
     // A slave that came up meanwhile has none: out of usable before anything can be hashed to it.
     if (this.#post(true)) await this.snapshot.grace();
-    await this.#writeWords();
+    this.#writeWords();
   }
 
   /** Installs a new SA wherever it should be, all or nothing. Throws Refusal. */
@@ -301,7 +299,7 @@ export class Replicas {
       signal?.removeEventListener('abort', abort);
       this.#incoming = null;
     }
-    await this.#writeWords();
+    this.#writeWords();
   }
 
   /** A transaction on these lowers; a lower that went away meanwhile does not count as refusing. */
@@ -374,7 +372,7 @@ export class Replicas {
         deleted = deleted.filter((place) => place.lower !== lower);
         await this.#join(lower);
       }
-      await this.#writeWords();
+      this.#writeWords();
       await this.#postWhenRoom();
     }
     await this.#forward(planFree(deleted));
@@ -469,21 +467,14 @@ export class Replicas {
 
   #clearWords(): void {
     for (const slot of this.entries.keys()) this.#offloads.clear(slot);
-    this.#cleared = true;
   }
 
   /** The offload word of every SA: which device, if any, is to be asked for its handle. */
-  async #writeWords(): Promise<void> {
-    const before = this.revision;
-    if (this.#cleared) {
-      this.#cleared = false;
-      await this.snapshot.grace();
-      // Whoever changed it has asked for another round.
-      if (before !== this.revision) return;
-    }
+  #writeWords(): void {
     for (const entry of this.entries.values()) this.#writeWord(entry);
   }
 
+  /** A word that named another lower has been cleared, and a grace period has passed: that lower's replica has left. */
   #writeWord(entry: SaEntry): void {
     const { slot } = entry.sa;
     const now = this.#offloads.device(slot);

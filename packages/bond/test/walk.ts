@@ -215,6 +215,8 @@ export class Walk {
     device.setRunning(running);
     device.setCarrier(carrier);
     this.#model.link(lower, running, carrier);
+    // Who carries changes at once, and a new choice forgets what was refused before.
+    if (this.#model.backup) this.#model.settle();
   }
 
   async #enable(): Promise<void> {
