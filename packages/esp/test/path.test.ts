@@ -355,7 +355,14 @@ describe('the path', () => {
 describe('rows and verdicts', () => {
   it('have the same numbers in replay, wire and the drop table', async () => {
     const { Column } = await import('../../replay/src/layout.ts');
-    expect(Column).toEqual({ WORDS: Row.WORDS, SEQ_LO: Row.SEQ_LO, SEQ_HI: Row.SEQ_HI, FATE: Row.FATE });
+    expect(Column).toEqual({
+      WORDS: Row.WORDS,
+      START: Row.START,
+      END: Row.END,
+      SEQ_LO: Row.SEQ_LO,
+      SEQ_HI: Row.SEQ_HI,
+      FATE: Row.FATE,
+    });
     expect(Verdict).toEqual({
       ACCEPT: DropReason.NONE,
       REPLAYED: DropReason.REPLAYED,

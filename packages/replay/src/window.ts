@@ -13,54 +13,38 @@
  *     compared by order and are exact for the life of the SA (that is what LIMIT is for), so a recycled word can never
  *     look like an older lap again. Hence the swap that turns a given bit on under a given tag exists once: of any number
  *     of concurrent copies one wins, whatever the order of loads, jumps, and crashes between any two steps.
- *  2. The edge only prunes. It is announced (raised) before words are touched, and rows are judged against the edge as it
- *     was read before that raise. It may make an old number STALE; it can make no number fresh.
+ *  2. The edge only prunes. Rows are judged by the edge as the burst found it, and it is raised before words are touched.
+ *     It may make an old number STALE; it can make no number fresh.
  *  3. The edge is coarse: it names a region of G numbers, so that it moves, and its cache line travels, once per G
  *     numbers. Where the missing bits of precision matter, within G of the left edge, the words of the edge's region are
  *     looked at, and the answer is exact again.
  *
+ * The atomic steps of a burst, in this order:
+ *
+ *     check     load EDGE; load the word of each block once (and LOOK)              writes nothing shared
+ *     commit    load EDGE; load words that check has not (and LOOK); raise EDGE by compare-and-swap when the burst goes
+ *               beyond it; one compare-and-swap per word, expecting what check loaded
+ *
  * Nothing waits for anybody: a worker that dies between two steps leaves a window that is right for all the others.
  * The Promela models in `model/` and the explorer in `test/` check this against every interleaving of small instances.
  */
+import { Blocks } from './blocks.ts';
 import { reconstruct, TWO_32 } from './esn.ts';
-import { Column, LINE_BYTES, Verdict, WINDOW_VERSION, WindowFlag, WindowWord } from './layout.ts';
+import { Column, fits, LINE_BYTES, stripe, Verdict, WINDOW_VERSION, WindowFlag, WindowWord } from './layout.ts';
+import { BLOCK, LOG_BLOCK, shapeOf, type WindowOptions } from './shape.ts';
 
-const BLOCK = 8;
-const LOG_BLOCK = 3;
-const LOG_TAG = 24;
 const { WORDS, SEQ_LO, SEQ_HI, FATE } = Column;
+const { EDGE, WORKER, WORDS_PER_WORKER } = WindowWord;
+/** Float64 in a window's header and in a worker's line. */
+const BASE = WindowWord.BASE / 2;
+const ACCEPTED = 0;
+const LATE = 1;
 
-export interface WindowOptions {
-  /** Numbers the window spans, 32 to 2^20; any integer. */
-  readonly size: number;
-  readonly esn: boolean;
-  /** Greatest number to accept; beyond it EXHAUSTED. At most, and by default: 2^32 - 1 without ESN, 2^40 - 1 with it (2^32 x G - 1 for windows below 1024). */
-  readonly limit?: number;
+/** Where something lies that is shared: its own memory by default. */
+export interface Place {
   readonly memory?: SharedArrayBuffer;
   /** Byte offset in `memory`, a multiple of 64. */
   readonly offset?: number;
-}
-
-/** Everything that follows from the options. */
-interface Shape {
-  readonly logBlocks: number;
-  readonly logRegion: number;
-  readonly limit: number;
-}
-
-function shapeOf(options: WindowOptions): Shape {
-  const { size, esn } = options;
-  if (!Number.isInteger(size) || size < 32 || size > 1 << 20)
-    throw new RangeError(`"size" must be an integer from 32 to 2^20 (RFC 4303 3.4.3), got ${size}`);
-  const logRegion = Math.floor(Math.log2(size / 4));
-  const most = esn ? Math.min(2 ** 40, 2 ** (32 + logRegion)) - 1 : TWO_32 - 1;
-  const limit = options.limit ?? most;
-  if (!Number.isInteger(limit) || limit < 1 || limit > most)
-    throw new RangeError(`"limit" must be from 1 to ${most} for this window, got ${limit}`);
-  // The ring holds the window wherever its edges fall in their blocks, and enough laps of 2^24 tags to reach LIMIT.
-  let logBlocks = 0;
-  while (BLOCK << logBlocks < size + BLOCK - 1 || 2 ** (logBlocks + LOG_BLOCK + LOG_TAG) <= limit) logBlocks++;
-  return { logBlocks, logRegion, limit };
 }
 
 export class ReplayWindow {
@@ -68,80 +52,109 @@ export class ReplayWindow {
   readonly offset: number;
   readonly size: number;
   readonly esn: boolean;
-  /** Greatest number accepted. */
+  /** Greatest number accepted; beyond it the SA is EXHAUSTED. */
   readonly limit: number;
-
-  readonly #words: Int32Array;
-  readonly #logBlocks: number;
-  readonly #blockMask: number;
-  readonly #logRegion: number;
-  readonly #region: number;
-  readonly #limitHi: number;
-  readonly #limitLo: number;
-  /** log2 of the ring's cache lines; see #wordAt. */
-  readonly #logLines: number;
-
-  // The blocks of the burst at hand: this worker's scratch. `#seen` keeps the word that check loaded; it is the value
-  // that commit's swap expects, so a burst that nobody races costs one atomic per word and phase.
-  #at: Int32Array = new Int32Array(64);
-  #tag: Int32Array = new Int32Array(64);
-  #seen: Int32Array = new Int32Array(64);
-  #mask: Int32Array = new Int32Array(64);
-  #blocks = 0;
+  /** Nine tenths of `limit`: time to rekey once `top()` has reached it. */
+  readonly soft: number;
   /** Compare-and-swaps that found another value than expected; this worker's, for tests and reports. */
   swapFailures = 0;
 
-  private constructor(memory: SharedArrayBuffer, offset: number) {
-    if (offset % LINE_BYTES !== 0 || offset < 0 || offset + WindowWord.BLOCKS * 4 > memory.byteLength)
-      throw new RangeError(`no window fits at offset ${offset} of ${memory.byteLength} bytes`);
-    const header = new Int32Array(memory, offset, WindowWord.BLOCKS);
+  readonly #words: Int32Array;
+  /** The edge where 32 bits of regions do not reach LIMIT, else null. */
+  readonly #wideEdge: BigUint64Array | null;
+  readonly #accounts: Float64Array;
+  /** This worker's line in `#accounts`. */
+  readonly #account: number;
+  readonly #workers: number;
+  /** First word of the ring. */
+  readonly #ring: number;
+  readonly #logBlocks: number;
+  readonly #blockMask: number;
+  readonly #logLines: number;
+  readonly #region: number;
+
+  readonly #blocks: Blocks = new Blocks();
+  // The edge that the burst at hand is judged by, and what follows from it.
+  #edge = 0;
+  /** Greatest number that is known to have been announced: the edge's first, or a row of this burst. */
+  #run = 0.5;
+  /** From here on the edge's missing precision cannot matter. */
+  #sure = 0.5;
+  /** Greatest number taken in the edge's region; -1 until somebody has to know. */
+  #top = -1.5;
+  /** How far the burst's rows lie behind `#run` at most, in whole blocks; the most that has been settled. */
+  #behind = 0.5;
+  #settled = 0.5;
+
+  private constructor(memory: SharedArrayBuffer, offset: number, worker: number) {
+    fits(memory, offset, WORKER * 4);
+    const header = new Int32Array(memory, offset, WORKER);
     if (header[WindowWord.VERSION] !== WINDOW_VERSION)
       throw new RangeError(`no replay window of this layout at offset ${offset}`);
+    const shape = shapeOf({
+      size: header[WindowWord.SIZE]!,
+      esn: (header[WindowWord.FLAGS]! & WindowFlag.ESN) !== 0,
+      limit: header[WindowWord.LIMIT_HI]! * TWO_32 + (header[WindowWord.LIMIT_LO]! >>> 0),
+      workers: header[WindowWord.WORKERS]!,
+    });
+    if (shape.logBlocks !== header[WindowWord.LOG_BLOCKS] || shape.logRegion !== header[WindowWord.LOG_REGION])
+      throw new RangeError(`the replay window at offset ${offset} contradicts itself`);
+    if (!Number.isInteger(worker) || worker < 0 || worker >= shape.workers)
+      throw new RangeError(`"worker" must be from 0 to ${shape.workers - 1}, got ${worker}`);
+    this.#ring = WORKER + shape.workers * WORDS_PER_WORKER;
+    const words = this.#ring + 2 ** shape.logBlocks;
+    fits(memory, offset, words * 4);
     this.memory = memory;
     this.offset = offset;
-    this.size = header[WindowWord.SIZE]!;
-    this.esn = (header[WindowWord.FLAGS]! & WindowFlag.ESN) !== 0;
-    this.#logBlocks = header[WindowWord.LOG_BLOCKS]!;
-    this.#logRegion = header[WindowWord.LOG_REGION]!;
-    this.#limitLo = header[WindowWord.LIMIT_LO]! >>> 0;
-    this.#limitHi = header[WindowWord.LIMIT_HI]!;
-    this.limit = this.#limitHi * TWO_32 + this.#limitLo;
-    this.#blockMask = (1 << this.#logBlocks) - 1;
-    this.#region = 2 ** this.#logRegion;
-    this.#logLines = Math.max(0, this.#logBlocks - 4);
-    this.#words = new Int32Array(memory, offset, WindowWord.BLOCKS + (1 << this.#logBlocks));
+    this.size = shape.size;
+    this.esn = shape.esn;
+    this.limit = shape.limit;
+    this.soft = Math.floor(shape.limit * 0.9);
+    this.#workers = shape.workers;
+    this.#logBlocks = shape.logBlocks;
+    this.#blockMask = 2 ** shape.logBlocks - 1;
+    this.#logLines = Math.max(0, shape.logBlocks - 4);
+    this.#region = 2 ** shape.logRegion;
+    this.#words = new Int32Array(memory, offset, words);
+    const wide = shape.limit >= this.#region * TWO_32;
+    this.#wideEdge = wide ? new BigUint64Array(memory, offset + EDGE * 4, 1) : null;
+    this.#accounts = new Float64Array(memory, offset, this.#ring / 2);
+    this.#account = (WORKER + worker * WORDS_PER_WORKER) / 2;
   }
 
   /** Bytes of shared memory that a window takes. */
   static byteLength(options: WindowOptions): number {
-    const bytes = (WindowWord.BLOCKS + (1 << shapeOf(options).logBlocks)) * 4;
+    const { workers, logBlocks } = shapeOf(options);
+    const bytes = (WORKER + workers * WORDS_PER_WORKER + 2 ** logBlocks) * 4;
     return Math.ceil(bytes / LINE_BYTES) * LINE_BYTES;
   }
 
   /** A window that has seen nothing; number 0 is taken from the start, since no packet carries it (RFC 4303 3.3.2). */
-  static create(options: WindowOptions): ReplayWindow {
+  static create(options: WindowOptions & Place): ReplayWindow {
     const shape = shapeOf(options);
     const bytes = ReplayWindow.byteLength(options);
-    const { offset = 0 } = options;
-    const memory = options.memory ?? new SharedArrayBuffer(bytes);
-    if (offset % LINE_BYTES !== 0 || offset < 0 || offset + bytes > memory.byteLength)
-      throw new RangeError(`a window of ${bytes} bytes does not fit at offset ${offset} of ${memory.byteLength}`);
+    const { offset = 0, memory = new SharedArrayBuffer(bytes) } = options;
+    fits(memory, offset, bytes);
     const words = new Int32Array(memory, offset, bytes / 4);
     words.fill(0);
-    words[WindowWord.SIZE] = options.size;
-    words[WindowWord.FLAGS] = options.esn ? WindowFlag.ESN : 0;
+    words[WindowWord.SIZE] = shape.size;
+    words[WindowWord.FLAGS] = shape.esn ? WindowFlag.ESN : 0;
     words[WindowWord.LOG_BLOCKS] = shape.logBlocks;
     words[WindowWord.LOG_REGION] = shape.logRegion;
+    words[WindowWord.WORKERS] = shape.workers;
     words[WindowWord.LIMIT_LO] = shape.limit | 0;
     words[WindowWord.LIMIT_HI] = Math.floor(shape.limit / TWO_32);
-    words[WindowWord.BLOCKS] = 1;
+    words[WORKER + shape.workers * WORDS_PER_WORKER] = 1;
     Atomics.store(words, WindowWord.VERSION, WINDOW_VERSION);
-    return new ReplayWindow(memory, offset);
+    return new ReplayWindow(memory, offset, 0);
   }
 
-  /** The same window on another thread. Throws RangeError on memory that holds no window of this layout. */
-  static attach(memory: SharedArrayBuffer, offset: number): ReplayWindow {
-    return new ReplayWindow(memory, offset);
+  /**
+   * The same window on another thread; `worker` names the line of accounts that this thread alone writes. Throws
+   * RangeError on memory that holds no window of this layout.
+   */
+  static attach(memory: SharedArrayBuffer, offset: number, worker = 0): ReplayWindow {
+    return new ReplayWindow(memory, offset, worker);
   }
 
   /**
@@ -150,52 +163,58 @@ export class ReplayWindow {
    * stay: the first may be forged.
    */
   checkBurst(rows: Int32Array, list: Int32Array, from: number, to: number): void {
-    const edge = Atomics.load(this.#words, WindowWord.EDGE) >>> 0;
-    const floor = edge * this.#region;
-    const bottom = floor - this.size + 1;
-    const bottomHi = Math.floor(bottom / TWO_32);
-    const bottomLo = bottom - bottomHi * TWO_32;
-    // Below this the edge's missing precision cannot matter.
-    const sure = floor + this.#region - this.size;
-    let exactTop = -1;
-    this.#begin(to - from);
+    const { esn } = this;
+    const blocks = this.#blocks;
+    blocks.count = 0;
+    blocks.reserve(to - from);
+    this.#judgeBy(this.#loadEdge());
+    const bottom = this.#run - this.size + 1;
+    const bottomHi = Math.floor(bottom / TWO_32) | 0;
+    const bottomLo = (bottom - bottomHi * TWO_32) >>> 0;
+    const strip = (this.#region - 1) | 0;
+
+    let block = -1;
+    let blockHi = 0;
+    let clear = false;
+    let taken = -1;
+    let newer = false;
     for (let i = from; i < to; i++) {
       const r = list[i]! * WORDS;
       if (rows[r + FATE] !== 0) continue;
-      const lo = rows[r + SEQ_LO]! >>> 0;
+      const lo = rows[r + SEQ_LO]!;
       let hi = rows[r + SEQ_HI]!;
       if (hi === -1) {
-        hi = this.esn ? (lo >= bottomLo ? bottomHi : bottomHi + 1) : 0;
-        if (this.esn && hi * TWO_32 + lo < sure) {
-          // In the strip where the coarse edge does not say which subspace: the exact top does.
-          if (exactTop < 0) exactTop = this.#topOf(edge);
-          const number = reconstruct(lo, exactTop, this.size);
-          hi = number < 0 ? -1 : Math.floor(number / TWO_32);
-        }
+        // The number congruent to lo in [bottom, bottom + 2^32); where the edge leaves the bottom open, by the exact top.
+        const ahead = (lo - bottomLo) | 0;
+        if (!esn) hi = 0;
+        else if (ahead >= 0 && ahead < strip) hi = this.#inferExactly(lo >>> 0);
+        else hi = lo >>> 0 >= bottomLo ? bottomHi : (bottomHi + 1) | 0;
         if (hi < 0) {
           rows[r + FATE] = Verdict.INVALID;
           continue;
         }
         rows[r + SEQ_HI] = hi;
       }
-      const s = hi * TWO_32 + lo;
-      if (s === 0) rows[r + FATE] = Verdict.INVALID;
-      else if (hi > this.#limitHi || (hi === this.#limitHi && lo > this.#limitLo)) rows[r + FATE] = Verdict.EXHAUSTED;
-      else if (s < bottom) rows[r + FATE] = Verdict.STALE;
-      else {
-        if (s < sure) {
-          if (exactTop < 0) exactTop = this.#topOf(edge);
-          if (s <= exactTop - this.size) {
-            rows[r + FATE] = Verdict.STALE;
-            continue;
-          }
-        }
-        const k = this.#block(hi, lo);
-        const seen = this.#seen[k]!;
-        const lap = seen >>> 8;
-        if (lap > this.#tag[k]!) rows[r + FATE] = Verdict.STALE;
-        else if (lap === this.#tag[k]! && ((seen >>> (lo & 7)) & 1) !== 0) rows[r + FATE] = Verdict.REPLAYED;
+      if (((lo >>> LOG_BLOCK) | 0) !== block || hi !== blockHi) {
+        block = (lo >>> LOG_BLOCK) | 0;
+        blockHi = hi;
+        clear = this.#isClear(hi, block);
+        taken = -1;
       }
+      if (!clear) {
+        const verdict = this.#judge(hi * TWO_32 + (lo >>> 0));
+        if (verdict !== Verdict.ACCEPT) {
+          rows[r + FATE] = verdict;
+          continue;
+        }
+      }
+      if (taken < 0) {
+        const k = this.#entry(hi, block);
+        const word = blocks.seen[k]!;
+        newer = word >>> 8 > blocks.tag[k]!;
+        taken = newer ? 0xff : word >>> 8 === blocks.tag[k]! ? word & 0xff : 0;
+      }
+      if (((taken >>> (lo & 7)) & 1) !== 0) rows[r + FATE] = newer ? Verdict.STALE : Verdict.REPLAYED;
     }
   }
 
@@ -204,68 +223,59 @@ export class ReplayWindow {
    * each number once, or get one. A row that is accepted has used its number up, whatever becomes of it.
    */
   commitBurst(rows: Int32Array, list: Int32Array, from: number, to: number): void {
-    let greatest = 0;
-    for (let i = from; i < to; i++) {
-      const r = list[i]! * WORDS;
-      if (rows[r + FATE] !== 0) continue;
-      const s = rows[r + SEQ_HI]! * TWO_32 + (rows[r + SEQ_LO]! >>> 0);
-      if (s < 1 || s > this.limit) rows[r + FATE] = s < 1 ? Verdict.INVALID : Verdict.EXHAUSTED;
-      else if (s > greatest) greatest = s;
-    }
-    if (greatest === 0) return;
-    const edge = this.#announce(greatest);
+    const blocks = this.#blocks;
+    blocks.reserve(to - from);
+    this.#judgeBy(this.#loadEdge());
 
     // Judge each row by the edge as it was, and by the rows before it: never by the burst's own maximum, which would
-    // refuse the first half of a burst longer than the window.
-    const floor = edge * this.#region;
-    const sure = floor + this.#region - this.size;
-    let exactTop = -1;
-    let run = floor;
-    const known = this.#blocks;
-    for (let k = 0; k < known; k++) this.#mask[k] = 0;
-    this.#grow(known + to - from);
+    // refuse the first half of a burst longer than the window. Gather one mask per block.
+    let block = -1;
+    let blockHi = 0;
+    let clear = false;
+    let k = -1;
+    let mask = 0;
+    let copies = 0;
+    let asked = 0;
     for (let i = from; i < to; i++) {
       const r = list[i]! * WORDS;
       if (rows[r + FATE] !== 0) continue;
+      const lo = rows[r + SEQ_LO]!;
       const hi = rows[r + SEQ_HI]!;
-      const lo = rows[r + SEQ_LO]! >>> 0;
-      const s = hi * TWO_32 + lo;
-      if (s > run) run = s;
-      else if (s <= run - this.size) {
-        rows[r + FATE] = Verdict.STALE;
-        continue;
+      if (((lo >>> LOG_BLOCK) | 0) !== block || hi !== blockHi) {
+        if (k >= 0) this.#leave(k, mask, blockHi, block);
+        block = (lo >>> LOG_BLOCK) | 0;
+        blockHi = hi;
+        clear = this.#isClear(hi, block);
+        k = -1;
       }
-      if (s < sure) {
-        if (exactTop < 0) exactTop = this.#topOf(edge);
-        if (s <= exactTop - this.size) {
-          rows[r + FATE] = Verdict.STALE;
+      if (!clear) {
+        const s = hi * TWO_32 + (lo >>> 0);
+        const verdict = this.#judge(s);
+        if (verdict !== Verdict.ACCEPT) {
+          rows[r + FATE] = verdict;
           continue;
         }
+        if (s > this.#run) this.#run = s;
       }
-      const k = this.#block(hi, lo);
-      this.#mask[k] = this.#mask[k]! | (1 << (lo & 7));
-    }
-
-    for (let k = 0; k < this.#blocks; k++) if (this.#mask[k] !== 0) this.#claim(k);
-
-    // The first row of a granted number has it, its copies are replays. A mask now holds what was granted.
-    for (let i = from; i < to; i++) {
-      const r = list[i]! * WORDS;
-      if (rows[r + FATE] !== 0) continue;
-      const lo = rows[r + SEQ_LO]! >>> 0;
-      const k = this.#block(rows[r + SEQ_HI]!, lo);
+      if (k < 0) {
+        k = this.#entry(hi, block);
+        mask = blocks.mask[k]!;
+      }
       const bit = 1 << (lo & 7);
-      const granted = this.#mask[k]!;
-      if ((granted & bit) !== 0) this.#mask[k] = granted & ~bit;
-      else rows[r + FATE] = this.#seen[k]! >>> 8 > this.#tag[k]! ? Verdict.STALE : Verdict.REPLAYED;
+      copies |= mask & bit;
+      mask |= bit;
+      asked++;
     }
-    this.#blocks = 0;
-  }
-
-  /** The full number of a received low half (RFC 4303 A2), by the top as it is now; -1 when there is none (INVALID). */
-  infer(seqLo: number): number {
-    if (!this.esn) return seqLo === 0 ? -1 : seqLo;
-    return reconstruct(seqLo, this.top(), this.size);
+    if (asked > 0) {
+      if (k >= 0) this.#leave(k, mask, blockHi, block);
+      this.#announce(this.#run);
+      let whole = copies === 0;
+      for (k = 0; k < blocks.count; k++) if (blocks.mask[k] !== 0 && !this.#claim(k)) whole = false;
+      if (!whole || this.#behind > this.#settled) asked -= this.#settle(rows, list, from, to);
+      const account = this.#account + ACCEPTED;
+      this.#accounts[account] = this.#accounts[account]! + asked;
+    }
+    blocks.count = 0;
   }
 
   /** `checkBurst` for one number. */
@@ -278,9 +288,15 @@ export class ReplayWindow {
     return this.#single(seq, true);
   }
 
+  /** The full number of a received low half (RFC 4303 A2), by the top as it is now; -1 when there is none (INVALID). */
+  infer(seqLo: number): number {
+    if (!this.esn) return seqLo === 0 ? -1 : seqLo;
+    return reconstruct(seqLo, this.top(), this.size);
+  }
+
   /** Greatest number accepted so far, 0 at the start; a lower bound within the region while a commit is under way. */
   top(): number {
-    return this.#topOf(Atomics.load(this.#words, WindowWord.EDGE) >>> 0);
+    return this.#topOf(this.#loadEdge());
   }
 
   /** Least number that could still be accepted; 1 at the start. */
@@ -294,117 +310,216 @@ export class ReplayWindow {
   }
 
   /**
-   * All numbers up to `seq` count as seen: for a restart under the same keys, or a takeover. Not while workers commit.
-   * Only moves forward; returns whether it moved.
+   * All numbers up to `seq` count as seen: for a restart under the same keys or a takeover, since an empty window under
+   * an old key accepts every old packet. Workers may commit meanwhile (the accounts are exact only when none does). Only
+   * moves forward; returns whether `top()` moved.
    */
   acceptUpTo(seq: number): boolean {
     if (!Number.isInteger(seq) || seq < 0 || seq > this.limit)
       throw new RangeError(`"seq" must be from 0 to ${this.limit}, got ${seq}`);
-    if (seq <= this.top()) return false;
-    const first = Math.max(0, Math.floor((seq - this.size + 1) / BLOCK));
-    for (let block = first; block <= Math.floor(seq / BLOCK); block++) {
-      const bits = Math.min(BLOCK, seq - block * BLOCK + 1);
-      const word = (Math.floor(block / 2 ** this.#logBlocks) << 8) | ((1 << bits) - 1);
-      Atomics.store(this.#words, this.#wordAt(block % (this.#blockMask + 1)), word);
+    const top = this.top();
+    if (seq <= top - this.size) return false;
+    const accepted = this.accepted() - this.#count(seq + 1, top);
+    this.#accounts.set([seq, accepted, this.lost()], BASE);
+
+    this.#judgeBy(this.#loadEdge());
+    this.#announce(seq);
+    const blocks = this.#blocks;
+    blocks.count = 0;
+    blocks.reserve(this.size / BLOCK + 2);
+    const first = Math.max(0, Math.floor((seq - this.size + 1) / BLOCK)) * BLOCK;
+    for (let s = first; s <= seq; s += BLOCK) {
+      const k = this.#entry(Math.floor(s / TWO_32), s >>> LOG_BLOCK);
+      blocks.mask[k] = 0xff >>> Math.max(0, BLOCK - 1 - (seq - s));
+      this.#claim(k);
     }
-    Atomics.store(this.#words, WindowWord.EDGE, Math.floor(seq / this.#region) | 0);
-    this.#blocks = 0;
-    return true;
+    blocks.count = 0;
+    return seq > top;
   }
 
-  /** Raises the edge to the region of `seq`; returns the edge as it was before. */
-  #announce(seq: number): number {
-    const region = Math.floor(seq / this.#region);
-    let seen = Atomics.load(this.#words, WindowWord.EDGE) >>> 0;
-    const before = seen;
-    while (seen < region) {
-      const found = Atomics.compareExchange(this.#words, WindowWord.EDGE, seen | 0, region | 0) >>> 0;
-      if (found === seen) break;
-      this.swapFailures++;
-      seen = found;
-    }
-    return before;
+  /** How many numbers have been accepted, by all workers. Exact at rest; a killed worker hides at most one burst. */
+  accepted(): number {
+    let sum = 0;
+    for (let w = 0; w < this.#workers; w++) sum += this.#accounts[this.#accountOf(w) + ACCEPTED]!;
+    return sum;
   }
 
-  /** Takes the numbers in mask k; leaves in it those granted, and in seen k the word that decided. */
-  #claim(k: number): void {
-    const at = this.#at[k]!;
-    const tag = this.#tag[k]!;
-    const mask = this.#mask[k]!;
-    let word = this.#seen[k]!;
+  /**
+   * How many numbers left the window without having been seen: those that have left it, less those accepted, which are
+   * all that were accepted but for the bits still in it. Nothing is counted on the way; exact at rest, and at most one
+   * burst too high per killed worker.
+   */
+  lost(): number {
+    const [base, accepted, lost] = this.#accounts.subarray(BASE, BASE + 3) as unknown as [number, number, number];
+    const top = this.top();
+    const left = Math.max(0, top - this.size - base);
+    const inside = this.#count(Math.max(base, top - this.size) + 1, top);
+    return lost + Math.max(0, left - (this.accepted() - accepted - inside));
+  }
+
+  /**
+   * How far behind the top an accepted number has been at most: a smaller window than this would have refused some. Never
+   * too low, and too high by less than G + 7 (G = the greatest power of two up to size / 4).
+   */
+  lateness(): number {
+    let late = 0;
+    for (let w = 0; w < this.#workers; w++) late = Math.max(late, this.#accounts[this.#accountOf(w) + LATE]!);
+    return this.accepted() === 0 ? 0 : late + this.#region - 1;
+  }
+
+  #inferExactly(lo: number): number {
+    return Math.floor(reconstruct(lo, this.#exactTop(), this.size) / TWO_32) | 0;
+  }
+
+  #accountOf(worker: number): number {
+    return (WORKER + worker * WORDS_PER_WORKER) / 2;
+  }
+
+  #judgeBy(edge: number): void {
+    this.#edge = edge;
+    this.#run = edge * this.#region;
+    this.#sure = this.#run + this.#region - this.size;
+    this.#top = -1;
+    this.#behind = 0;
+  }
+
+  /** Whether every number of a block is inside the window for sure: then its rows need no judging one by one. */
+  #isClear(hi: number, block: number): boolean {
+    const first = hi * TWO_32 + block * BLOCK;
+    if (this.#run - first > this.#behind) this.#behind = this.#run - first;
+    return first > 0 && first >= this.#sure && first > this.#run - this.size && first + BLOCK - 1 <= this.limit;
+  }
+
+  /** Judges one number by the edge and the rows before it. */
+  #judge(s: number): Verdict {
+    if (s < 1) return Verdict.INVALID;
+    if (s > this.limit) return Verdict.EXHAUSTED;
+    if (s <= this.#run - this.size) return Verdict.STALE;
+    if (s < this.#sure && s <= this.#exactTop() - this.size) return Verdict.STALE;
+    return Verdict.ACCEPT;
+  }
+
+  /** LOOK: the exact top, once per burst and phase, and only for numbers near the left edge. */
+  #exactTop(): number {
+    if (this.#top < 0) this.#top = this.#topOf(this.#edge);
+    return this.#top;
+  }
+
+  /** The burst leaves a block: keeps what it asks for, and how far the burst has come. */
+  #leave(k: number, mask: number, hi: number, block: number): void {
+    this.#blocks.mask[k] = mask;
+    const last = hi * TWO_32 + block * BLOCK + 31 - Math.clz32(mask);
+    if (last > this.#run) this.#run = last;
+  }
+
+  /** The entry of a block; loads its word when the burst meets it first. */
+  #entry(hi: number, block: number): number {
+    const k = this.#blocks.find(hi, block);
+    if (k >= 0) return k;
+    const at = this.#wordAt(block);
+    return this.#blocks.add(hi, block, at, this.#tagOf(hi, block), Atomics.load(this.#words, at));
+  }
+
+  #wordAt(block: number): number {
+    return this.#ring + stripe(block & this.#blockMask, this.#logLines);
+  }
+
+  /** Which lap of the ring a block belongs to: 24 bits, since LIMIT keeps the high half small enough for the shift. */
+  #tagOf(hi: number, block: number): number {
+    return (hi << (32 - LOG_BLOCK - this.#logBlocks)) | (block >>> this.#logBlocks);
+  }
+
+  /** Takes the numbers in mask k; leaves in it those granted, and in seen k the word that decided. Whether it got all. */
+  #claim(k: number): boolean {
+    const { at, tag, seen, mask } = this.#blocks;
+    const asked = mask[k]!;
+    let word = seen[k]!;
     for (;;) {
       const lap = word >>> 8;
-      const fresh = lap < tag ? mask : lap === tag ? mask & ~word : 0;
+      const fresh = lap < tag[k]! ? asked : lap === tag[k]! ? asked & ~word : 0;
       if (fresh === 0) {
-        this.#mask[k] = 0;
-        this.#seen[k] = word;
-        return;
+        mask[k] = 0;
+        seen[k] = word;
+        return false;
       }
-      const next = lap < tag ? (tag << 8) | mask : word | fresh;
-      const found = Atomics.compareExchange(this.#words, at, word, next);
+      const next = lap < tag[k]! ? (tag[k]! << 8) | asked : word | fresh;
+      const found = Atomics.compareExchange(this.#words, at[k]!, word, next);
       if (found === word) {
-        this.#mask[k] = fresh;
-        this.#seen[k] = next;
-        return;
+        mask[k] = fresh;
+        seen[k] = next;
+        return fresh === asked;
       }
       this.swapFailures++;
       word = found;
     }
   }
 
-  /** The scratch entry of a number's block; loads its word when the burst meets it first. */
-  #block(hi: number, lo: number): number {
-    const at = this.#wordAt((lo >>> LOG_BLOCK) & this.#blockMask);
-    // 24 bits: LIMIT keeps the high half small enough for the shift.
-    const tag = (hi << (29 - this.#logBlocks)) | (lo >>> (this.#logBlocks + LOG_BLOCK));
-    for (let k = this.#blocks - 1; k >= 0; k--) if (this.#at[k] === at && this.#tag[k] === tag) return k;
-    const k = this.#blocks++;
-    this.#at[k] = at;
-    this.#tag[k] = tag;
-    this.#mask[k] = 0;
-    this.#seen[k] = Atomics.load(this.#words, at);
-    return k;
+  /**
+   * Tells the rows apart where not all that was asked for was granted: the first row of a granted number has it, its
+   * copies are replays. Also settles how late the accepted ones are. Returns how many rows were refused.
+   */
+  #settle(rows: Int32Array, list: Int32Array, from: number, to: number): number {
+    const { tag, seen, mask } = this.#blocks;
+    let refused = 0;
+    let run = this.#edge * this.#region;
+    for (let i = from; i < to; i++) {
+      const r = list[i]! * WORDS;
+      if (rows[r + FATE] !== 0) continue;
+      const lo = rows[r + SEQ_LO]! >>> 0;
+      const first = rows[r + SEQ_HI]! * TWO_32 + (lo - (lo & 7));
+      const k = this.#blocks.find(rows[r + SEQ_HI]!, lo >>> LOG_BLOCK);
+      const bit = 1 << (lo & 7);
+      if ((mask[k]! & bit) !== 0) {
+        mask[k] = mask[k]! & ~bit;
+        if (run - first > this.#settled) this.#settled = run - first;
+      } else {
+        rows[r + FATE] = seen[k]! >>> 8 > tag[k]! ? Verdict.STALE : Verdict.REPLAYED;
+        refused++;
+      }
+      run = Math.max(run, first + (lo & 7));
+    }
+    if (this.#settled > this.#accounts[this.#account + LATE]!) this.#accounts[this.#account + LATE] = this.#settled;
+    return refused;
   }
 
-  /**
-   * Where block `index` of the ring lies: four neighbours share a cache line, the next four are on another line, so
-   * that workers dealt neighbouring runs of 32 numbers do not pull one line to and fro.
-   */
-  #wordAt(index: number): number {
-    const logLines = this.#logLines;
-    const group = index >>> 2;
-    const line = group & ((1 << logLines) - 1);
-    return WindowWord.BLOCKS + (line << 4) + ((group >>> logLines) << 2) + (index & 3);
+  #loadEdge(): number {
+    return this.#wideEdge === null ? Atomics.load(this.#words, EDGE) >>> 0 : Number(Atomics.load(this.#wideEdge, 0));
+  }
+
+  /** Raises the edge from what was loaded to the region of `s`. */
+  #announce(s: number): void {
+    const region = Math.floor(s / this.#region);
+    for (let seen = this.#edge; seen < region; ) {
+      const found =
+        this.#wideEdge === null
+          ? Atomics.compareExchange(this.#words, EDGE, seen | 0, region | 0) >>> 0
+          : Number(Atomics.compareExchange(this.#wideEdge, 0, BigInt(seen), BigInt(region)));
+      if (found === seen) return;
+      this.swapFailures++;
+      seen = found;
+    }
   }
 
   /** The greatest number taken in a region; its first when none is yet (announced, not claimed). */
   #topOf(region: number): number {
     const first = region * this.#region;
     const last = first + this.#region - 1;
-    for (let block = Math.floor(last / BLOCK); block * BLOCK + BLOCK > first; block--) {
-      const word = Atomics.load(this.#words, this.#wordAt(block % (this.#blockMask + 1)));
-      const tag = Math.floor(block / 2 ** this.#logBlocks);
+    for (let s = last - BLOCK + 1; s >= first; s -= BLOCK) {
+      const hi = Math.floor(s / TWO_32);
+      const word = Atomics.load(this.#words, this.#wordAt(s >>> LOG_BLOCK));
+      const tag = this.#tagOf(hi, s >>> LOG_BLOCK);
       // A newer lap: something far beyond the region has been taken.
       if (word >>> 8 > tag) return last;
-      if (word >>> 8 < tag) continue;
-      const bits = word & 0xff;
-      if (bits !== 0) return Math.max(first, block * BLOCK + 31 - Math.clz32(bits));
+      if (word >>> 8 === tag && (word & 0xff) !== 0) return s + 31 - Math.clz32(word & 0xff);
     }
     return first;
   }
 
-  #begin(rows: number): void {
-    this.#blocks = 0;
-    this.#grow(rows);
-  }
-
-  #grow(blocks: number): void {
-    if (blocks <= this.#at.length) return;
-    const size = 2 ** Math.ceil(Math.log2(blocks));
-    this.#at = grown(this.#at, size);
-    this.#tag = grown(this.#tag, size);
-    this.#seen = grown(this.#seen, size);
-    this.#mask = grown(this.#mask, size);
+  /** How many of the numbers from .. to, all inside the window, have been taken. */
+  #count(from: number, to: number): number {
+    let count = 0;
+    for (let s = from; s <= to; s++) if (this.taken(s)) count++;
+    return count;
   }
 
   readonly #row: Int32Array = new Int32Array(WORDS);
@@ -420,10 +535,4 @@ export class ReplayWindow {
     else this.checkBurst(row, this.#list, 0, 1);
     return row[FATE] as Verdict;
   }
-}
-
-function grown(array: Int32Array, size: number): Int32Array {
-  const bigger = new Int32Array(size);
-  bigger.set(array);
-  return bigger;
 }
