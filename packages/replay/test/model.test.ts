@@ -46,6 +46,7 @@ const SCENES: Scene[] = [
     name: 'up to LIMIT',
     size: 32,
     esn: true,
+    limit: END - 1,
     before: [END - 45, END - 38],
     offered: [END - 69, END - 6, END - 1, END, END - 37, END - 38],
   },
@@ -53,71 +54,67 @@ const SCENES: Scene[] = [
 
 /** Sources broken on purpose; each must be found out by at least one scene. */
 const WINDOW = 'window.ts';
-const COMMIT_LOOK = `if (s <= exactTop - this.size) {
-          rows[r + FATE] = Verdict.STALE;
-          continue;
-        }
-      }
-      const k = this.#block(hi, lo);
-      this.#mask`;
+const LOOK = 'if (s < this.#sure && s <= this.#exactTop() - this.size) return Verdict.STALE;';
+const SETTLE = 'if (!whole || this.#behind > this.#settled)';
 const BROKEN: Record<string, Edit[]> = {
   'tags compared for equality': [
-    { file: WINDOW, find: 'const fresh = lap < tag ? mask', replace: 'const fresh = lap !== tag ? mask' },
-    { file: WINDOW, find: 'const next = lap < tag ?', replace: 'const next = lap !== tag ?' },
+    { file: WINDOW, find: 'const fresh = lap < tag[k]! ? asked', replace: 'const fresh = lap !== tag[k]! ? asked' },
+    { file: WINDOW, find: 'const next = lap < tag[k]! ?', replace: 'const next = lap !== tag[k]! ?' },
   ],
   'edge raised after the words': [
-    {
-      file: WINDOW,
-      find: 'const edge = this.#announce(greatest);',
-      replace: 'const edge = Atomics.load(this.#words, WindowWord.EDGE) >>> 0;',
-    },
-    {
-      file: WINDOW,
-      find: '    this.#blocks = 0;\n  }\n\n  /** The full number',
-      replace: '    this.#blocks = 0;\n    this.#announce(greatest);\n  }\n\n  /** The full number',
-    },
+    { file: WINDOW, find: 'this.#announce(this.#run);', replace: '' },
+    { file: WINDOW, find: SETTLE, replace: `this.#announce(this.#run);\n      ${SETTLE}` },
   ],
   'grant by the value that check saw': [
     {
       file: WINDOW,
-      find: 'this.#mask[k] = fresh;\n        this.#seen',
-      replace: 'this.#mask[k] = mask & ~(this.#seen[k]! >>> 8 === tag ? this.#seen[k]! : 0);\n        this.#seen',
+      find: 'mask[k] = fresh;\n        seen[k]',
+      replace: 'mask[k] = asked & ~(seen[k]! >>> 8 === tag[k]! ? seen[k]! : 0);\n        seen[k]',
     },
   ],
   'a plain store instead of the swap': [
     {
       file: WINDOW,
-      find: 'const found = Atomics.compareExchange(this.#words, at, word, next);',
-      replace: 'Atomics.store(this.#words, at, next);\n      const found = word;',
+      find: 'const found = Atomics.compareExchange(this.#words, at[k]!, word, next);',
+      replace: 'Atomics.store(this.#words, at[k]!, next);\n      const found = word;',
     },
   ],
-  "rows judged by the burst's maximum": [{ file: WINDOW, find: 'let run = floor;', replace: 'let run = greatest;' }],
-  'lenient edge': [
-    { file: WINDOW, find: COMMIT_LOOK, replace: '}\n      const k = this.#block(hi, lo);\n      this.#mask' },
-  ],
-  'strict edge': [
+  "rows judged by the burst's maximum": [
     {
       file: WINDOW,
-      find: COMMIT_LOOK,
-      replace:
-        'rows[r + FATE] = Verdict.STALE;\n        continue;\n      }\n      const k = this.#block(hi, lo);\n      this.#mask',
+      find: 'this.#judgeBy(this.#loadEdge());\n\n    // Judge',
+      replace: `this.#judgeBy(this.#loadEdge());
+    for (let i = from; i < to; i++) {
+      const r = list[i]! * WORDS;
+      const s = rows[r + SEQ_HI]! * TWO_32 + (rows[r + SEQ_LO]! >>> 0);
+      if (rows[r + FATE] === 0 && s <= this.limit) this.#run = Math.max(this.#run, s);
+    }
+    // Judge`,
     },
   ],
+  'lenient edge': [{ file: WINDOW, find: LOOK, replace: '' }],
+  'strict edge': [{ file: WINDOW, find: LOOK, replace: 'if (s < this.#sure) return Verdict.STALE;' }],
   'ring one block short': [
-    { file: WINDOW, find: 'BLOCK << logBlocks < size + BLOCK - 1', replace: 'BLOCK << logBlocks < size' },
+    { file: 'shape.ts', find: 'BLOCK << logBlocks < size + BLOCK - 1', replace: 'BLOCK << logBlocks < size' },
   ],
-  'copies in a burst not separated': [{ file: WINDOW, find: 'this.#mask[k] = granted & ~bit;', replace: 'continue;' }],
+  'copies in a burst not separated': [{ file: WINDOW, find: 'mask[k] = mask[k]! & ~bit;', replace: '' }],
+  'copies in a burst not noticed': [{ file: WINDOW, find: 'let whole = copies === 0;', replace: 'let whole = true;' }],
+  'a refused word not noticed': [
+    { file: WINDOW, find: '&& !this.#claim(k)) whole = false;', replace: '&& !this.#claim(k)) continue;' },
+  ],
+  'every block taken for clear': [
+    { file: WINDOW, find: 'first > 0 && first >= this.#sure &&', replace: 'first > 0 &&' },
+  ],
   'old bits kept in a recycled word': [
-    { file: WINDOW, find: '(tag << 8) | mask : word', replace: '(tag << 8) | (word & 255) | mask : word' },
+    { file: WINDOW, find: '(tag[k]! << 8) | asked : word', replace: '(tag[k]! << 8) | (word & 255) | asked : word' },
   ],
   'stripe that is no bijection': [
-    { file: WINDOW, find: '((group >>> logLines) << 2)', replace: '((group >>> (logLines + 1)) << 2)' },
+    { file: 'layout.ts', find: '((group >>> logLines) << 2)', replace: '((group >>> (logLines + 1)) << 2)' },
   ],
   'signed shift of the tag': [{ file: WINDOW, find: 'const lap = word >>> 8;', replace: 'const lap = word >> 8;' }],
   'no LIMIT': [
-    { file: WINDOW, find: 's < 1 || s > this.limit', replace: 's < 1' },
-    { file: WINDOW, find: 'hi > this.#limitHi ||', replace: '' },
-    { file: WINDOW, find: '(hi === this.#limitHi && lo > this.#limitLo)', replace: 'false' },
+    { file: WINDOW, find: 'if (s > this.limit) return Verdict.EXHAUSTED;', replace: '' },
+    { file: WINDOW, find: 'first + BLOCK - 1 <= this.limit', replace: 'true' },
   ],
 };
 
@@ -227,15 +224,15 @@ describe('the allocator, in every state that workers can reach together', () => 
     }
   });
 
-  const SWAP = 'Atomics.compareExchange(this.#next, 0, seen, BigInt(next + take)) === seen';
+  const SWAP = 'const found = Atomics.compareExchange(this.#next, 0, seen, BigInt(next + take));';
   const FILE = 'allocator.ts';
   it.each<[string, Edit[]]>([
     [
       'a load and a store instead of the swap',
-      [{ file: FILE, find: SWAP, replace: 'Atomics.store(this.#next, 0, BigInt(next + take)) >= 0n' }],
+      [{ file: FILE, find: SWAP, replace: 'Atomics.store(this.#next, 0, BigInt(next + take)); const found = seen;' }],
     ],
-    ['no saturation', [{ file: FILE, find: 'Math.min(count, left)', replace: 'count' }]],
-    ['a jump that may go back', [{ file: FILE, find: 'if (Number(seen) >= number) return false;', replace: '' }]],
+    ['no saturation', [{ file: FILE, find: 'Math.min(count, this.#seenMark + 1 - next)', replace: 'count' }]],
+    ['a jump that may go back', [{ file: FILE, find: 'seen < wanted;', replace: 'seen !== wanted;' }]],
   ])('finds out a build with: %s', async (_, edits) => {
     const found = [];
     for (const [, limit, workers] of CASES) {
