@@ -1,0 +1,149 @@
+// A worker of races.ts. What it shows is in shared memory, so that it may be killed at any step.
+import { parentPort, workerData } from 'node:worker_threads';
+import { ReplayWindow, SequenceAllocator } from '../src/index.ts';
+import { Column } from '../src/layout.ts';
+import { Naive6479 } from './naive-6479.ts';
+import { type AllocatorJob, type Job, Tally, type WindowJob } from './races.ts';
+import { ICV } from './rows.ts';
+
+const { WORDS, SEQ_LO, SEQ_HI, FATE } = Column;
+const TWO_32 = 2 ** 32;
+const BURST = 32;
+
+/** xorshift32, seeded. */
+function random(seed: number): (below: number) => number {
+  let x = seed | 0 || 1;
+  return (below) => {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    return (x >>> 0) % below;
+  };
+}
+
+/**
+ * Offers numbers first + 1 .. first + count in order, each stretch of 64 shuffled, and marks what is accepted in a bitmap
+ * of its own. All workers offer the same numbers; who gets ahead waits a little, so that they race for them. A victim
+ * does not go through all: it stays where the others are, and its first burst is as good a moment to die as its last.
+ */
+function race(job: WindowJob): void {
+  const { memory, size, first, count, worker, workers, what, victim } = job;
+  const window = what === 'naive' ? new Naive6479(memory, size) : ReplayWindow.attach(memory, 0, worker);
+  const places = new Int32Array(job.places);
+  const accepted = new Int32Array(job.accepted);
+  const tally = new Float64Array(job.tally, worker * 64, 8);
+  const rows = new Int32Array(BURST * WORDS);
+  const list = Int32Array.from({ length: BURST }, (_, i) => i);
+  const offsets = new Int32Array(BURST);
+  const next = random(job.seed + worker * 7919);
+  const pattern = new Int32Array(64 * 64);
+  for (let p = 0; p < 64; p++) {
+    for (let i = 0; i < 64; i++) pattern[p * 64 + i] = i;
+    for (let i = 63; i > 0; i--) {
+      const j = next(i + 1);
+      const kept = pattern[p * 64 + i]!;
+      pattern[p * 64 + i] = pattern[p * 64 + j]!;
+      pattern[p * 64 + j] = kept;
+    }
+  }
+  const stretches = count / 64;
+  let other = 0;
+  for (let stretch = 0; stretch < stretches; stretch++) {
+    if (victim) {
+      const ahead = Math.max(...Array.from({ length: workers }, (_, w) => Atomics.load(places, w * 16)));
+      stretch = Math.min(stretches - 1, Math.max(0, ahead + next(8) - 4));
+    } else {
+      // Whoever is ahead lets the others come near; a worker that does not come is not waited for long.
+      for (let spin = 0; spin < 400; spin++) {
+        other = stretches;
+        for (let w = 0; w < workers; w++) if (w !== worker) other = Math.min(other, Atomics.load(places, w * 16));
+        if (stretch - other < 8) break;
+        if (spin > 200) Atomics.wait(places, worker * 16 + 1, 0, 0.05);
+      }
+      Atomics.store(places, worker * 16, stretch);
+      if (job.pause > 0 && stretch % 32 === 0) {
+        Atomics.wait(places, worker * 16 + 1, 0, job.pause);
+        if (Atomics.load(places, 15) === 1) break;
+      }
+    }
+    const order = next(64) * 64;
+    for (let half = 0; half < 64; half += BURST) {
+      for (let i = 0; i < BURST; i++) {
+        const offset = stretch * 64 + pattern[order + half + i]!;
+        offsets[i] = offset;
+        rows[i * WORDS + SEQ_LO] = (first + 1 + offset) | 0;
+        rows[i * WORDS + SEQ_HI] = -1;
+        rows[i * WORDS + FATE] = 0;
+      }
+      window.checkBurst(rows, list, 0, BURST);
+      // The ICV: a number inferred wrong is not the number that was sealed.
+      if (what !== 'naive')
+        for (let i = 0; i < BURST; i++)
+          if (rows[i * WORDS + FATE] === 0) {
+            const s = rows[i * WORDS + SEQ_HI]! * TWO_32 + (rows[i * WORDS + SEQ_LO]! >>> 0);
+            if (s !== first + 1 + offsets[i]!) rows[i * WORDS + FATE] = ICV;
+          }
+      window.commitBurst(rows, list, 0, BURST);
+      for (let i = 0; i < BURST; i++) {
+        if (rows[i * WORDS + FATE] !== 0) continue;
+        const bit = 1 << (offsets[i]! & 31);
+        const at = offsets[i]! >>> 5;
+        if (victim) {
+          if ((Atomics.or(accepted, at, bit) & bit) !== 0) tally[Tally.DOUBLE]!++;
+        } else {
+          if ((accepted[at]! & bit) !== 0) tally[Tally.DOUBLE]!++;
+          accepted[at] = accepted[at]! | bit;
+        }
+      }
+      tally[Tally.OFFERED] = tally[Tally.OFFERED]! + BURST;
+      if (Math.abs(stretch - other) * 64 < size) tally[Tally.NEAR] = tally[Tally.NEAR]! + BURST;
+    }
+    if (window instanceof ReplayWindow) {
+      tally[Tally.FAILURES] = tally[Tally.FAILURES]! + window.swapFailures;
+      window.swapFailures = 0;
+    }
+  }
+  if (!victim) Atomics.store(places, worker * 16, 2 ** 30);
+}
+
+/** Reserves until nothing is left, and marks every number in a bitmap shared by all: a bit that is on was given twice. */
+function reserve(job: AllocatorJob): void {
+  const { memory, count, what, worker } = job;
+  const allocator = SequenceAllocator.attach(memory, 0);
+  const naive = new BigUint64Array(memory, 64, 1);
+  const given = new Int32Array(job.given);
+  const tally = new Float64Array(job.tally, worker * 64, 8);
+  const next = random(job.seed + worker * 7919);
+  for (;;) {
+    let first: number;
+    let granted = 1 + next(64);
+    if (what === 'naive') {
+      // What a burst must not do: read the counter, and write it a moment later.
+      first = Number(naive[0]!);
+      if (first > count) return;
+      naive[0] = BigInt(first + granted);
+    } else {
+      first = allocator.reserve(granted);
+      granted = allocator.granted;
+      if (granted === 0) return;
+    }
+    for (let s = first; s < first + granted; ) {
+      const bits = Math.min(32 - (s & 31), first + granted - s);
+      const mask = bits === 32 ? -1 : ((1 << bits) - 1) << (s & 31);
+      if ((Atomics.or(given, s >>> 5, mask) & mask) !== 0) tally[Tally.DOUBLE]!++;
+      s += bits;
+    }
+    tally[Tally.OFFERED] = tally[Tally.OFFERED]! + granted;
+    tally[Tally.FAILURES] = tally[Tally.FAILURES]! + allocator.swapFailures;
+    allocator.swapFailures = 0;
+  }
+}
+
+const job = workerData as Job;
+const come = new Int32Array(job.gate.come);
+Atomics.add(come, 0, 1);
+Atomics.notify(come, 0);
+for (let n = Atomics.load(come, 0); n < job.gate.all; n = Atomics.load(come, 0)) Atomics.wait(come, 0, n);
+parentPort?.postMessage('ready');
+if (job.kind === 'window') race(job);
+else reserve(job);

@@ -1,0 +1,6 @@
+// The races of packages/replay at full count: 3 x 10^8 raced offers, 500 killed workers, 10^9 numbers given.
+import { spawn } from 'node:child_process';
+
+const args = ['scripts/run-tests.mjs', 'packages/replay/test/replay.race.test.ts', ...process.argv.slice(2)];
+const child = spawn(process.execPath, args, { stdio: 'inherit', env: { ...process.env, ESPALIER_RACES: '1' } });
+child.on('close', (code) => process.exit(code ?? 1));
