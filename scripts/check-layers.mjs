@@ -21,6 +21,7 @@ export const LAYERS = {
   'backends/tun': [W, X, N, 'node'],
   'backends/af-packet': [W, X, E, N, 'node'],
   'backends/udp': [W, X, E, N, 'node'],
+  'backends/af-xdp': [W, X, E, N, 'node'],
   gateway: [
     W,
     R,
@@ -31,6 +32,7 @@ export const LAYERS = {
     '@espalier/mock',
     '@espalier/tun',
     '@espalier/af-packet',
+    '@espalier/af-xdp',
     '@espalier/udp',
     'node',
     'ipaddr.js',

@@ -214,6 +214,8 @@ NAPI_MODULE_INIT() {
       {"close", close_fd},               {"aeadReady", aead_ready},         {"aeadInstall", aead_install},
       {"udpOpen", udp_open},             {"udpClose", udp_close},             {"udpFd", udp_fd},
       {"udpSend", udp_send},             {"udpReceive", udp_receive},
+      {"xskAttach", xsk_attach},         {"xskOpen", xsk_open},               {"xskClose", xsk_close},
+      {"xskKick", xsk_kick},             {"xskWake", xsk_wake},               {"xskLost", xsk_lost},
       {"tunAttach", tun_attach},         {"tunDetach", tun_detach},
       {"aeadRemove", aead_remove},       {"aeadSeal", aead_seal},           {"aeadOpen", aead_open},
   };

@@ -38,6 +38,12 @@ export interface Binding {
   udpFd(id: number): number;
   udpSend(id: number, slab: number, list: number, from: number, count: number): number;
   udpReceive(id: number, slab: number, list: number, from: number, count: number): number;
+  xskAttach(ifindex: number, mode: number, out: Int32Array): number;
+  xskOpen(memory: Uint8Array, out: Int32Array, spec: Int32Array): number;
+  xskClose(fd: number, memory: Uint8Array, pages: number, bytes: number): number;
+  xskKick(fd: number): number;
+  xskWake(fd: number): number;
+  xskLost(fd: number): number;
   linkGet(name: string, out: Int32Array): number;
   linkSet(name: string, what: number, value: number, prefix: number): number;
   wait(list: number, count: number, timeoutMs: number): number;

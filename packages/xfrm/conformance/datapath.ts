@@ -1,7 +1,7 @@
 import { Row, RowState } from '@espalier/wire';
 import { DropReason } from '../src/drop-reason.ts';
 import { PortStat } from '../src/port-stats.ts';
-import type { Outgoing } from './house.ts';
+import { FLOOD, type Outgoing } from './house.ts';
 import { frameOf, payloadOf, Reference, same, saOf, seqHiOf } from './packet.ts';
 import { demand, type Ground, type Rule } from './rule.ts';
 
@@ -19,9 +19,8 @@ async function passOn(ground: Ground, seq: number, frame: Uint8Array): Promise<R
   return b.receive(1, { slot: 0, seqHi: seqHiOf(seq) });
 }
 
-/** A burst longer than any ring that could be filled: half of all frames. */
-function flood(ground: Ground): Outgoing[] {
-  return Array.from({ length: ground.a.frames / 2 }, (_, i) => ({ seq: i + 1, ...CLEAR }));
+function flood(): Outgoing[] {
+  return Array.from({ length: FLOOD }, (_, i) => ({ seq: i + 1, ...CLEAR }));
 }
 
 /** Sends these packets; every row that was refused must be as it was, its FATE aside. */
@@ -196,7 +195,7 @@ export const DATAPATH_RULES: readonly Rule[] = [
       await a.install(saOf(a.device, 'out'));
       demandUntouched(
         ground,
-        flood(ground).map(({ seq }) => ({ seq, state: RowState.TO_SEAL, slot: 0 })),
+        flood().map(({ seq }) => ({ seq, state: RowState.TO_SEAL, slot: 0 })),
       );
     },
   },
@@ -205,7 +204,7 @@ export const DATAPATH_RULES: readonly Rule[] = [
     sentence: 'when there is no room the rest of the burst is refused with NO_ROOM, and all that was taken arrives',
     check: async (ground) => {
       const { a, b } = ground;
-      a.send(flood(ground));
+      a.send(flood());
       const fates = a.fates();
       a.settle();
       const taken = fates.filter((fate) => fate === 0).length;
@@ -225,15 +224,15 @@ export const DATAPATH_RULES: readonly Rule[] = [
     check: async (ground) => {
       const { a, b } = ground;
       for (let round = 0; round < 3; round++) {
-        a.send(flood(ground));
+        a.send(flood());
         a.settle();
         await b.receive(a.frames);
       }
       a.port.reap();
       for (const house of [a, b])
         demand(
-          house.pool.free === house.frames,
-          `${house.frames - house.pool.free} of ${house.frames} frames are gone`,
+          house.accounted === house.frames,
+          `${house.frames - house.accounted} of ${house.frames} frames are gone`,
         );
     },
   },
@@ -266,8 +265,8 @@ export const DATAPATH_RULES: readonly Rule[] = [
     sentence: 'xmit takes as many rows as room() said',
     check: async (ground) => {
       const { a } = ground;
-      const room = Math.min(a.port.room(), a.frames / 2);
-      a.send(flood(ground).slice(0, room));
+      const room = Math.min(a.port.room(), FLOOD);
+      a.send(flood().slice(0, room));
       const taken = a.fates().filter((fate) => fate === 0).length;
       a.settle();
       demand(taken === room, `there was room for ${room}, ${taken} were taken`);

@@ -36,6 +36,8 @@ export interface Outgoing {
 }
 
 const FRAMES = 512;
+/** Packets of a burst longer than any ring that could be filled. */
+export const FLOOD: number = FRAMES / 2;
 const SLOTS = 16;
 const POLLS = 40;
 const QUIET_POLLS = 4;
@@ -57,7 +59,7 @@ export class House {
     this.device = device;
     this.framing = framing;
     this.engine = engine;
-    this.slab = createSlab({ frames: FRAMES });
+    this.slab = rig.slab?.(FRAMES) ?? createSlab({ frames: FRAMES });
     this.pool = createPool(this.slab);
     this.burst = createBurst(this.slab, FRAMES);
     this.offloads = OffloadTable.create(SLOTS);
@@ -69,9 +71,14 @@ export class House {
     });
   }
 
+  /** Frames that are where they can be taken from: in the pool, or with the device to receive into. */
+  get accounted(): number {
+    return this.pool.free + (this.port.held ?? 0);
+  }
+
   /** Frames that exist. */
   get frames(): number {
-    return FRAMES;
+    return this.slab.frames;
   }
 
   /** Adds the SA to the lower and records its handle. */

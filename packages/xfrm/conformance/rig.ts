@@ -1,3 +1,4 @@
+import type { FrameSlab } from '@espalier/wire';
 import type { LowerDevice, Port, PortContext, PortTicket } from '../src/seam.ts';
 
 /** Two lowers of one kind, joined: what `a` sends arrives at `b`, and the reverse. Made anew for every rule. */
@@ -6,6 +7,8 @@ export interface Rig {
   readonly b: LowerDevice;
   /** SAs that each lower holds at most; the suite fills it, so small is quick. */
   readonly saSlots: number;
+  /** A slab of at least `frames` frames for one end, where the lower wants memory of its own kind. */
+  slab?(frames: number): FrameSlab;
   open(device: LowerDevice, ticket: PortTicket, context: PortContext): Port;
   /** Gives frames time to arrive; called between polls. */
   deliver(): Promise<void>;

@@ -9,6 +9,7 @@ export * from './no-handle.ts';
 export * from './offload.ts';
 export * from './policy.ts';
 export * from './port-stats.ts';
+export * from './posted.ts';
 export * from './resolve.ts';
 export * from './sad.ts';
 export { SadIndex, type SadSelector } from './sad-index.ts';

@@ -176,6 +176,8 @@ export interface Port {
   reap(): number;
   /** Rows that `xmit` could take now. */
   room(): number;
+  /** Frames the device has: to receive into, or not yet reaped. Absent: none. Free, held and in rows are all frames, always. */
+  readonly held?: number;
   /** For one wait over all ports of a worker; -1 where there is none. */
   readonly fd: number;
   close(): void;

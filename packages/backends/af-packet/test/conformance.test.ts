@@ -54,7 +54,12 @@ async function rig(): Promise<Rig> {
       // A veth has carrier while both ends are up.
       setCarrier(device: LowerDevice, carrier: boolean) {
         ip('link', 'set', device.name === A ? B : A, carrier ? 'up' : 'down');
-        (device as AfPacketDevice).refresh();
+        // The kernel tells of it a moment later.
+        const sleeper = new Int32Array(new SharedArrayBuffer(4));
+        for (let i = 0; i < 200 && device.carrier !== carrier; i++) {
+          Atomics.wait(sleeper, 0, 0, 5);
+          (device as AfPacketDevice).refresh();
+        }
       },
     },
     close: async () => {

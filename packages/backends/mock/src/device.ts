@@ -6,6 +6,7 @@ import {
   type LowerDevice,
   type PortStats,
   type PortTicket,
+  PostedTable,
   wantFeatures,
   XfrmError,
 } from '@espalier/xfrm';
@@ -51,11 +52,6 @@ export interface MockDeviceOptions {
   readonly lateCompletion?: boolean;
 }
 
-/** Words of `posted` per port. */
-const POSTED = 0;
-const DONE = 1;
-const POSTED_WORDS = 16;
-
 /** One end of a link of a MockWire: a lower like a NIC, with everything at hand that can go wrong. Control thread. */
 export class MockDevice implements LowerDevice {
   readonly name: string;
@@ -74,7 +70,7 @@ export class MockDevice implements LowerDevice {
   readonly link: number;
   readonly side: MockSide;
   readonly #lateCompletion: boolean;
-  readonly #posted: Int32Array;
+  readonly #posted: PostedTable;
   readonly #listeners: Set<() => void> = new Set();
   #features: FeatureSet;
   #failFeatures = 0;
@@ -96,7 +92,7 @@ export class MockDevice implements LowerDevice {
     this.nic =
       saSlots === 0 ? null : new MockNic(this.name, linkType, saSlots, options.ports, mtu, options.lowerHandle ?? true);
     this.#lateCompletion = options.lateCompletion ?? false;
-    this.#posted = new Int32Array(new SharedArrayBuffer(options.ports * POSTED_WORDS * 4));
+    this.#posted = new PostedTable(options.ports);
     this.#features = { hw: saSlots === 0 ? 0 : (options.hwFeatures ?? ESP_FEATURES), wanted: 0, active: 0 };
   }
 
@@ -164,26 +160,15 @@ export class MockDevice implements LowerDevice {
   }
 
   inFlight(): number {
-    let sum = 0;
-    for (let port = 0; port < this.ports; port++) {
-      // DONE first: a frame completed between the two loads is counted too much, never too little.
-      const done = Atomics.load(this.#posted, port * POSTED_WORDS + DONE);
-      sum += (Atomics.load(this.#posted, port * POSTED_WORDS + POSTED) - done) | 0;
-    }
-    return sum;
+    return this.#posted.inFlight();
   }
 
   fence(): () => boolean {
-    const posted = Array.from({ length: this.ports }, (_, port) =>
-      Atomics.load(this.#posted, port * POSTED_WORDS + POSTED),
-    );
-    return () =>
-      posted.every((count, port) => ((Atomics.load(this.#posted, port * POSTED_WORDS + DONE) - count) | 0) >= 0);
+    return this.#posted.fence();
   }
 
   portGone(port: number): void {
-    const at = port * POSTED_WORDS;
-    Atomics.store(this.#posted, at + DONE, Atomics.load(this.#posted, at + POSTED));
+    this.#posted.portGone(port);
     this.nic?.table.portGone(port);
   }
 
@@ -207,7 +192,7 @@ export class MockDevice implements LowerDevice {
       wire: this.wire.ticket(),
       nic: this.nic === null ? null : this.nic.table.ticket(),
       stats: this.stats.memory,
-      posted: this.#posted.buffer as SharedArrayBuffer,
+      posted: this.#posted.memory,
     };
   }
 
@@ -224,22 +209,5 @@ export class MockDevice implements LowerDevice {
 
   #changed(): void {
     for (const listener of [...this.#listeners]) listener();
-  }
-}
-
-/** What a port has posted and what has been completed; written by the port, read by the device. */
-export class PostedCount {
-  readonly #words: Int32Array;
-
-  constructor(memory: SharedArrayBuffer, port: number) {
-    this.#words = new Int32Array(memory, port * POSTED_WORDS * 4, POSTED_WORDS);
-  }
-
-  post(frames: number): void {
-    Atomics.add(this.#words, POSTED, frames);
-  }
-
-  complete(frames: number): void {
-    Atomics.add(this.#words, DONE, frames);
   }
 }

@@ -1,6 +1,6 @@
 import { type Burst, Row, RowState, resetRow } from '@espalier/wire';
-import { attachPortStats, DropReason, type Port, type PortContext, PortStat } from '@espalier/xfrm';
-import { type MockTicket, PostedCount } from './device.ts';
+import { attachPortStats, DropReason, type Port, type PortContext, PortStat, PostedCount } from '@espalier/xfrm';
+import type { MockTicket } from './device.ts';
 import { MockOffload } from './offload.ts';
 import { MockSaTable } from './sa-table.ts';
 import { MockSender, type MockTap } from './sender.ts';

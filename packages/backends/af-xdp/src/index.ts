@@ -1,0 +1,3 @@
+export { openXskPort } from './port.ts';
+export { createUmem, type UmemOptions } from './umem.ts';
+export { XskDevice, type XskOptions, type XskTicket } from './xsk-device.ts';

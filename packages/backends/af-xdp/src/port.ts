@@ -1,0 +1,302 @@
+import { SoftOffloadPort } from '@espalier/esp';
+import { type Binding, errnoName, load } from '@espalier/native';
+import { type Burst, type FramePool, type FrameSlab, Row, RowState, resetRow } from '@espalier/wire';
+import {
+  attachPortStats,
+  DropReason,
+  type Port,
+  type PortContext,
+  PortStat,
+  PostedCount,
+  XfrmError,
+} from '@espalier/xfrm';
+import { CompletionRing, FillRing, RxRing, TxRing } from './ring.ts';
+import { RING_BYTES, RING_ENTRIES, RingPlace } from './umem.ts';
+import type { XskTicket } from './xsk-device.ts';
+
+const BATCH = 64;
+/** After a close the queue stays busy for a while. */
+const BIND_TRIES = 200;
+const BIND_WAIT_MS = 10;
+const LOST_EVERY = 1024;
+const EAGAIN = -11;
+/** How often a close looks for frames that are still being sent. */
+const CLOSE_LOOKS = 100;
+
+/** Opens this worker's socket on queue `ticket.port`. The context's slab must be one of `createUmem`. Throws XfrmError. */
+export function openXskPort(ticket: XskTicket, context: PortContext): Port {
+  const { binding } = load();
+  if (binding === null)
+    throw new XfrmError({ code: 'UNSUPPORTED', device: ticket.name, what: 'AF_XDP without the native addon' });
+  const place = RingPlace.take(context.slab);
+  if (place === null)
+    throw new XfrmError({ code: 'NO_SPACE', what: `the worker's slab has no room for a socket on ${ticket.name}` });
+  const out = new Int32Array(16);
+  const { frames, frameSize } = context.slab;
+  const open = (): number =>
+    binding.xskOpen(
+      place.memory,
+      out,
+      Int32Array.of(
+        ticket.ifindex,
+        ticket.port,
+        frames * frameSize,
+        frameSize,
+        place.pages,
+        RING_BYTES,
+        RING_ENTRIES,
+        ticket.bindFlags,
+        place.owner,
+        ticket.map,
+      ),
+    );
+  let fd = open();
+  const sleeper = new Int32Array(new SharedArrayBuffer(4));
+  for (let i = 0; i < BIND_TRIES && fd < 0 && errnoName(fd) === 'EBUSY'; i++) {
+    Atomics.wait(sleeper, 0, 0, BIND_WAIT_MS);
+    fd = open();
+  }
+  if (fd < 0) {
+    place.release(-1);
+    throw new XfrmError({
+      code: errnoName(fd) === 'EBUSY' ? 'BUSY' : 'SYSTEM',
+      call: 'bind(AF_XDP)',
+      errno: errnoName(fd),
+      what: `cannot open queue ${ticket.port} of ${ticket.name} (${errnoName(fd)})`,
+    });
+  }
+  place.own(fd);
+  return new XskPort(fd, binding, place, out, ticket, context);
+}
+
+class XskPort implements Port {
+  readonly fd: number;
+  readonly #binding: Binding;
+  readonly #place: RingPlace;
+  readonly #slab: FrameSlab;
+  readonly #pool: FramePool;
+  readonly #rx: RxRing;
+  readonly #tx: TxRing;
+  readonly #fill: FillRing;
+  readonly #completion: CompletionRing;
+  readonly #crypto: SoftOffloadPort;
+  readonly #stats: Float64Array;
+  readonly #posted: PostedCount;
+  readonly #link: Int32Array;
+  readonly #index: number;
+  /** By frame: 1 while the device has it. */
+  readonly #held: Uint8Array;
+  /** Frames the device may have to receive into, and has. */
+  readonly #share: number;
+  #stock = 0;
+  #sending = 0;
+  #reaps = 0;
+  #lost = 0;
+  #closed = false;
+
+  constructor(
+    fd: number,
+    binding: Binding,
+    place: RingPlace,
+    offsets: Int32Array,
+    ticket: XskTicket,
+    context: PortContext,
+  ) {
+    const { slab, pool, engine, handles } = context;
+    const words = new Int32Array(place.memory.buffer);
+    this.fd = fd;
+    this.#binding = binding;
+    this.#place = place;
+    this.#slab = slab;
+    this.#pool = pool;
+    this.#rx = new RxRing(words, offsets, 0, RING_ENTRIES);
+    this.#tx = new TxRing(words, offsets, 4, RING_ENTRIES);
+    this.#fill = new FillRing(words, offsets, 8, RING_ENTRIES);
+    this.#completion = new CompletionRing(words, offsets, 12, RING_ENTRIES);
+    this.#stats = attachPortStats(ticket.stats).port(ticket.port);
+    this.#posted = new PostedCount(ticket.posted, ticket.port);
+    this.#link = new Int32Array(ticket.link);
+    this.#index = ticket.index;
+    this.#held = new Uint8Array(slab.frames);
+    this.#crypto = new SoftOffloadPort({
+      memory: ticket.keys,
+      engine,
+      handles,
+      lowerIndex: ticket.index,
+      port: ticket.port,
+      stats: this.#stats,
+    });
+    this.#share = Math.min(place.share, RING_ENTRIES);
+    this.#refill();
+  }
+
+  /** Rows without a ring slot are refused before anything is sealed. One kick. */
+  xmit(burst: Burst): number {
+    const { rows, list } = burst;
+    const up = Atomics.load(this.#link, 0) === 1 && Atomics.load(this.#link, 1) === 1;
+    if (this.#tx.room(burst.length) < burst.length) this.#complete();
+    let room = up ? this.#tx.room(burst.length) : 0;
+    let refused = 0;
+    for (let i = 0; i < burst.length; i++) {
+      const r = list[i]! * Row.WORDS;
+      if (rows[r + Row.FATE] !== 0 || room-- > 0) continue;
+      rows[r + Row.FATE] = up ? DropReason.NO_ROOM : DropReason.LINK_DOWN;
+      refused++;
+    }
+    const stats = this.#stats;
+    if (refused > 0) stats[PortStat.REFUSED] = stats[PortStat.REFUSED]! + refused;
+    this.#crypto.seal(burst);
+
+    let n = 0;
+    let bytes = 0;
+    for (let i = 0; i < burst.length; i++) {
+      const row = list[i]!;
+      const r = row * Row.WORDS;
+      if (rows[r + Row.FATE] !== 0) continue;
+      const state = rows[r + Row.STATE];
+      // Whatever went wrong before: only sealed rows, and those that may be clear, reach the wire.
+      if (state !== RowState.SEALED && state !== RowState.CLEAR) {
+        rows[r + Row.FATE] = DropReason.UNSET;
+        continue;
+      }
+      const start = rows[r + Row.START]!;
+      const length = rows[r + Row.END]! - start;
+      this.#tx.put(n++, start, length);
+      this.#held[row] = 1;
+      bytes += length;
+    }
+    if (n === 0) return 0;
+    this.#posted.post(n);
+    this.#sending += n;
+    stats[PortStat.SENT] = stats[PortStat.SENT]! + n;
+    stats[PortStat.SENT_BYTES] = stats[PortStat.SENT_BYTES]! + bytes;
+    this.#tx.send(n);
+    if (this.#tx.needsWakeup) this.#kick();
+    return n;
+  }
+
+  poll(burst: Burst): number {
+    const want = Math.min(BATCH, burst.list.length - burst.length);
+    const got = this.#rx.peek(want);
+    if (got === 0) {
+      this.#refill();
+      return 0;
+    }
+    const { rows, frameSize, frames } = this.#slab;
+    const stats = this.#stats;
+    let bytes = 0;
+    for (let i = 0; i < got; i++) {
+      const start = this.#rx.address(i);
+      const length = this.#rx.length(i);
+      const row = Math.floor(start / frameSize);
+      // The kernel writes the ring; still nothing that it says is believed beyond our frames.
+      if (row < 0 || row >= frames || length < 0 || start + length > (row + 1) * frameSize || this.#held[row] !== 1)
+        continue;
+      this.#held[row] = 0;
+      resetRow(rows, row, start, start + length, RowState.RECEIVED);
+      rows[row * Row.WORDS + Row.LOWER] = this.#index;
+      bytes += length;
+      burst.list[burst.length++] = row;
+    }
+    this.#rx.done(got);
+    this.#stock -= got;
+    stats[PortStat.RECEIVED] = stats[PortStat.RECEIVED]! + got;
+    stats[PortStat.RECEIVED_BYTES] = stats[PortStat.RECEIVED_BYTES]! + bytes;
+    this.#refill();
+    return got;
+  }
+
+  get held(): number {
+    let held = 0;
+    for (const mark of this.#held) held += mark;
+    return held;
+  }
+
+  open(burst: Burst): void {
+    this.#crypto.open(burst);
+  }
+
+  reap(): number {
+    this.#crypto.sweep();
+    if (this.#sending > 0 && this.#tx.needsWakeup) this.#kick();
+    const done = this.#complete();
+    if (++this.#reaps % LOST_EVERY === 0) this.#countLost();
+    return done;
+  }
+
+  room(): number {
+    return this.#tx.room(RING_ENTRIES);
+  }
+
+  /** Waits a moment for frames on their way; then the socket goes, and every frame is the worker's again. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    const sleeper = new Int32Array(new SharedArrayBuffer(4));
+    for (let i = 0; i < CLOSE_LOOKS && this.#sending > 0; i++) {
+      this.#kick();
+      if (this.#complete() === 0) Atomics.wait(sleeper, 0, 0, 1);
+    }
+    this.#countLost();
+    this.#crypto.close();
+    this.#binding.xskClose(this.fd, this.#place.memory, this.#place.pages, this.#place.bytes);
+    this.#place.release(this.fd);
+    for (let row = 0; row < this.#held.length; row++) if (this.#held[row] === 1) this.#pool.give(row);
+    this.#held.fill(0);
+    this.#posted.complete(this.#sending);
+    this.#sending = 0;
+  }
+
+  /** One call sends 32 frames in copy mode and says EAGAIN when there are more. Every other answer leaves the ring to tell. */
+  #kick(): void {
+    for (let i = 0; i < RING_ENTRIES / 32; i++) if (this.#binding.xskKick(this.fd) !== EAGAIN) break;
+  }
+
+  /** Frames that have been sent go back to the pool. */
+  #complete(): number {
+    let total = 0;
+    for (;;) {
+      const n = this.#completion.peek(BATCH);
+      if (n === 0) break;
+      for (let i = 0; i < n; i++) {
+        const row = Math.floor(this.#completion.address(i) / this.#slab.frameSize);
+        if (row < 0 || row >= this.#slab.frames || this.#held[row] !== 1) continue;
+        this.#held[row] = 0;
+        this.#pool.give(row);
+      }
+      this.#completion.done(n);
+      total += n;
+    }
+    if (total > 0) {
+      this.#sending -= total;
+      this.#posted.complete(total);
+    }
+    return total;
+  }
+
+  /** Keeps the device's stock of free frames up to its share. */
+  #refill(): void {
+    const { frameSize } = this.#slab;
+    let given = 0;
+    while (this.#stock < this.#share) {
+      const n = Math.min(BATCH, this.#share - this.#stock, this.#pool.free, this.#fill.room(BATCH));
+      if (n <= 0) break;
+      for (let i = 0; i < n; i++) {
+        const row = this.#pool.take();
+        this.#held[row] = 1;
+        this.#fill.put(i, row * frameSize);
+      }
+      this.#fill.give(n);
+      this.#stock += n;
+      given += n;
+    }
+    if (given > 0 && this.#fill.needsWakeup) this.#binding.xskWake(this.fd);
+  }
+
+  #countLost(): void {
+    const lost = this.#binding.xskLost(this.fd);
+    if (lost <= this.#lost) return;
+    this.#stats[PortStat.OVERRUN] = this.#stats[PortStat.OVERRUN]! + lost - this.#lost;
+    this.#lost = lost;
+  }
+}

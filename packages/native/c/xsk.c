@@ -1,0 +1,277 @@
+/* AF_XDP: the system calls and nothing else. The rings are mapped over pages of the caller's own shared memory and driven
+ * from there (Linux Documentation/networking/af_xdp.rst); only a kick is a call. */
+#include "espalier.h"
+
+#include <errno.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/if_link.h>
+#include <linux/if_xdp.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef AF_XDP
+#define AF_XDP 44
+#endif
+#ifndef SOL_XDP
+#define SOL_XDP 283
+#endif
+
+enum { MAP_ENTRIES = 64, PAGE = 4096, RINGS = 4, OUT_WORDS = 16 };
+
+static int bpf(int command, union bpf_attr *attr, size_t size) { return (int)syscall(SYS_bpf, command, attr, size); }
+
+/* One instruction. */
+static struct bpf_insn op(uint8_t code, uint8_t dst, uint8_t src, int16_t off, int32_t imm) {
+  return (struct bpf_insn){.code = code, .dst_reg = dst, .src_reg = src, .off = off, .imm = imm};
+}
+
+/*
+ * ESP, UDP to port 4500 and LACP go to the socket of their queue; everything else, ARP and neighbour discovery among it,
+ * goes on to the kernel. Where no socket is bound to the queue everything does.
+ *
+ *   r6 = ctx, r2 = data, r3 = data_end; a frame is looked at only where `data + n <= data_end` has been checked.
+ */
+static size_t steering(struct bpf_insn *p, int map) {
+  enum { PASS, TAKE, LABELS };
+  struct { size_t at; int label; } jumps[24];
+  size_t n = 0, jumped = 0;
+#define I(...) p[n++] = op(__VA_ARGS__)
+#define J(code, dst, imm, to) (jumps[jumped].at = n, jumps[jumped++].label = (to), I(code, dst, 0, 0, imm))
+#define NEED(bytes)                                                        \
+  I(BPF_ALU64 | BPF_MOV | BPF_X, 4, 2, 0, 0);                              \
+  I(BPF_ALU64 | BPF_ADD | BPF_K, 4, 0, 0, (bytes));                        \
+  (jumps[jumped].at = n, jumps[jumped++].label = PASS, I(BPF_JMP | BPF_JGT | BPF_X, 4, 3, 0, 0))
+  I(BPF_ALU64 | BPF_MOV | BPF_X, 6, 1, 0, 0);
+  I(BPF_LDX | BPF_MEM | BPF_W, 2, 6, offsetof(struct xdp_md, data), 0);
+  I(BPF_LDX | BPF_MEM | BPF_W, 3, 6, offsetof(struct xdp_md, data_end), 0);
+  NEED(14);
+  I(BPF_LDX | BPF_MEM | BPF_H, 5, 2, 12, 0);
+  J(BPF_JMP | BPF_JEQ | BPF_K, 5, __builtin_bswap16(0x8809), TAKE);
+  size_t not4 = n;
+  I(BPF_JMP | BPF_JNE | BPF_K, 5, 0, 0, __builtin_bswap16(ETH_P_IP));
+  /* IPv4: protocol at 23; ports behind the header, whose length is read and masked to 60 bytes. */
+  NEED(34);
+  I(BPF_LDX | BPF_MEM | BPF_B, 5, 2, 23, 0);
+  J(BPF_JMP | BPF_JEQ | BPF_K, 5, 50, TAKE);
+  J(BPF_JMP | BPF_JNE | BPF_K, 5, 17, PASS);
+  /* A later fragment has no ports. */
+  I(BPF_LDX | BPF_MEM | BPF_H, 5, 2, 20, 0);
+  I(BPF_ALU64 | BPF_AND | BPF_K, 5, 0, 0, __builtin_bswap16(0x1fff));
+  J(BPF_JMP | BPF_JNE | BPF_K, 5, 0, PASS);
+  I(BPF_LDX | BPF_MEM | BPF_B, 5, 2, 14, 0);
+  I(BPF_ALU64 | BPF_AND | BPF_K, 5, 0, 0, 15);
+  I(BPF_ALU64 | BPF_LSH | BPF_K, 5, 0, 0, 2);
+  I(BPF_ALU64 | BPF_ADD | BPF_X, 2, 5, 0, 0);
+  NEED(18);
+  I(BPF_LDX | BPF_MEM | BPF_H, 5, 2, 16, 0);
+  J(BPF_JMP | BPF_JEQ | BPF_K, 5, __builtin_bswap16(4500), TAKE);
+  J(BPF_JMP | BPF_JA, 0, 0, PASS);
+  p[not4].off = (int16_t)(n - not4 - 1);
+  J(BPF_JMP | BPF_JNE | BPF_K, 5, __builtin_bswap16(ETH_P_IPV6), PASS);
+  NEED(58);
+  I(BPF_LDX | BPF_MEM | BPF_B, 5, 2, 20, 0);
+  J(BPF_JMP | BPF_JEQ | BPF_K, 5, 50, TAKE);
+  J(BPF_JMP | BPF_JNE | BPF_K, 5, 17, PASS);
+  I(BPF_LDX | BPF_MEM | BPF_H, 5, 2, 56, 0);
+  J(BPF_JMP | BPF_JNE | BPF_K, 5, __builtin_bswap16(4500), PASS);
+  size_t labels[LABELS];
+  labels[TAKE] = n;
+  I(BPF_LDX | BPF_MEM | BPF_W, 2, 6, offsetof(struct xdp_md, rx_queue_index), 0);
+  I(BPF_LD | BPF_DW | BPF_IMM, 1, BPF_PSEUDO_MAP_FD, 0, map);
+  I(0, 0, 0, 0, 0);
+  I(BPF_ALU64 | BPF_MOV | BPF_K, 3, 0, 0, XDP_PASS);
+  I(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_redirect_map);
+  I(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+  labels[PASS] = n;
+  I(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, XDP_PASS);
+  I(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+#undef I
+#undef J
+#undef NEED
+  for (size_t i = 0; i < jumped; i++) p[jumps[i].at].off = (int16_t)(labels[jumps[i].label] - jumps[i].at - 1);
+  return n;
+}
+
+/* xskAttach(ifindex, mode, out: Int32Array(3)) -> 0 or -errno; mode 1 = in the driver, 2 = generic. out = map, program and
+ * link descriptors. The kernel takes the program off when the last holder of the link is gone, however it went. */
+napi_value xsk_attach(napi_env env, napi_callback_info info) {
+  napi_value args[3];
+  size_t argc = 3, length = 0;
+  int32_t n[2], *out;
+  napi_typedarray_type type;
+  void *data = NULL;
+  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 3 ||
+      napi_get_value_int32(env, args[0], &n[0]) != napi_ok || napi_get_value_int32(env, args[1], &n[1]) != napi_ok ||
+      napi_get_typedarray_info(env, args[2], &type, &length, &data, NULL, NULL) != napi_ok ||
+      type != napi_int32_array || length < 3)
+    return throw_type(env, "expected an interface, a mode and an Int32Array of 3");
+  out = data;
+  union bpf_attr attr;
+  memset(&attr, 0, sizeof attr);
+  attr.map_type = BPF_MAP_TYPE_XSKMAP;
+  attr.key_size = 4;
+  attr.value_size = 4;
+  attr.max_entries = MAP_ENTRIES;
+  int map = bpf(BPF_MAP_CREATE, &attr, sizeof attr);
+  if (map < 0) return to_js(env, -errno);
+  struct bpf_insn program[96];
+  memset(&attr, 0, sizeof attr);
+  attr.prog_type = BPF_PROG_TYPE_XDP;
+  attr.expected_attach_type = BPF_XDP;
+  attr.insns = (uint64_t)(uintptr_t)program;
+  attr.insn_cnt = (uint32_t)steering(program, map);
+  attr.license = (uint64_t)(uintptr_t) "Dual BSD/GPL";
+  int prog = bpf(BPF_PROG_LOAD, &attr, sizeof attr);
+  int error = prog < 0 ? errno : 0, link = -1;
+  if (error == 0) {
+    memset(&attr, 0, sizeof attr);
+    attr.link_create.prog_fd = (uint32_t)prog;
+    attr.link_create.target_ifindex = (uint32_t)n[0];
+    attr.link_create.attach_type = BPF_XDP;
+    attr.link_create.flags = n[1] == 2 ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE;
+    link = bpf(BPF_LINK_CREATE, &attr, sizeof attr);
+    if (link < 0) error = errno;
+  }
+  if (error != 0) {
+    if (prog >= 0) close(prog);
+    close(map);
+    return to_js(env, -error);
+  }
+  out[0] = map;
+  out[1] = prog;
+  out[2] = link;
+  return to_js(env, 0);
+}
+
+struct ring {
+  int option;
+  uint64_t page_offset;
+  size_t entry;
+};
+static const struct ring rings[RINGS] = {{XDP_RX_RING, XDP_PGOFF_RX_RING, sizeof(struct xdp_desc)},
+                                         {XDP_TX_RING, XDP_PGOFF_TX_RING, sizeof(struct xdp_desc)},
+                                         {XDP_UMEM_FILL_RING, XDP_UMEM_PGOFF_FILL_RING, sizeof(uint64_t)},
+                                         {XDP_UMEM_COMPLETION_RING, XDP_UMEM_PGOFF_COMPLETION_RING, sizeof(uint64_t)}};
+
+/* xskOpen(memory: Uint8Array, out: Int32Array(16), spec: Int32Array(10)) -> descriptor or -errno.
+ * spec = ifindex, queue, bytes of UMEM from the memory's start, frame size, where the rings' pages begin, bytes for each
+ * ring, entries of each ring (a power of two), bind flags, descriptor that owns the UMEM already or -1, map or -1.
+ * out = per ring (rx, tx, fill, completion) the byte offsets in memory of producer, consumer, flags and entries. */
+napi_value xsk_open(napi_env env, napi_callback_info info) {
+  napi_value args[3];
+  size_t argc = 3, memory_length, out_length, spec_length;
+  napi_typedarray_type type[3];
+  void *data[3];
+  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 3 ||
+      napi_get_typedarray_info(env, args[0], &type[0], &memory_length, &data[0], NULL, NULL) != napi_ok ||
+      napi_get_typedarray_info(env, args[1], &type[1], &out_length, &data[1], NULL, NULL) != napi_ok ||
+      napi_get_typedarray_info(env, args[2], &type[2], &spec_length, &data[2], NULL, NULL) != napi_ok ||
+      type[0] != napi_uint8_array || type[1] != napi_int32_array || type[2] != napi_int32_array ||
+      out_length < OUT_WORDS || spec_length < 10)
+    return throw_type(env, "expected memory, an Int32Array of 16 and one of 10");
+  uint8_t *memory = data[0];
+  int32_t *out = data[1];
+  const int32_t *spec = data[2];
+  int32_t umem = spec[2], frame = spec[3], pages = spec[4], each = spec[5], entries = spec[6];
+  if (umem < PAGE || frame < 2048 || pages < umem || pages % PAGE != 0 || each < PAGE || each % PAGE != 0 || entries < 2 ||
+      (entries & (entries - 1)) != 0 || (uint64_t)pages + (uint64_t)each * RINGS > memory_length ||
+      (uintptr_t)memory % PAGE != 0)
+    return throw_type(env, "rings and frames do not fit the memory");
+  int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+  if (fd < 0) return to_js(env, -errno);
+  struct xdp_umem_reg reg = {.addr = (uint64_t)(uintptr_t)memory, .len = (uint64_t)umem, .chunk_size = (uint32_t)frame};
+  if (spec[8] < 0 && setsockopt(fd, SOL_XDP, XDP_UMEM_REG, &reg, sizeof reg) < 0) goto failed;
+  for (int i = 0; i < RINGS; i++)
+    if (setsockopt(fd, SOL_XDP, rings[i].option, &entries, sizeof entries) < 0) goto failed;
+  struct xdp_mmap_offsets at;
+  socklen_t length = sizeof at;
+  if (getsockopt(fd, SOL_XDP, XDP_MMAP_OFFSETS, &at, &length) < 0) goto failed;
+  const struct xdp_ring_offset *offsets[RINGS] = {&at.rx, &at.tx, &at.fr, &at.cr};
+  for (int i = 0; i < RINGS; i++) {
+    size_t bytes = offsets[i]->desc + (size_t)entries * rings[i].entry;
+    if (bytes > (size_t)each) {
+      errno = ENOSPC;
+      goto failed;
+    }
+    uint8_t *to = memory + pages + (size_t)i * (size_t)each;
+    if (mmap(to, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, (off_t)rings[i].page_offset) ==
+        MAP_FAILED)
+      goto failed;
+    int32_t base = pages + i * each;
+    out[i * 4] = base + (int32_t)offsets[i]->producer;
+    out[i * 4 + 1] = base + (int32_t)offsets[i]->consumer;
+    out[i * 4 + 2] = base + (int32_t)offsets[i]->flags;
+    out[i * 4 + 3] = base + (int32_t)offsets[i]->desc;
+  }
+  struct sockaddr_xdp address = {.sxdp_family = AF_XDP,
+                                 .sxdp_flags = (uint16_t)(spec[8] < 0 ? spec[7] : XDP_SHARED_UMEM),
+                                 .sxdp_ifindex = (uint32_t)spec[0],
+                                 .sxdp_queue_id = (uint32_t)spec[1],
+                                 .sxdp_shared_umem_fd = spec[8] < 0 ? 0 : (uint32_t)spec[8]};
+  if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) goto failed;
+  if (spec[9] >= 0) {
+    union bpf_attr attr;
+    uint32_t key = (uint32_t)spec[1], value = (uint32_t)fd;
+    memset(&attr, 0, sizeof attr);
+    attr.map_fd = (uint32_t)spec[9];
+    attr.key = (uint64_t)(uintptr_t)&key;
+    attr.value = (uint64_t)(uintptr_t)&value;
+    if (bpf(BPF_MAP_UPDATE_ELEM, &attr, sizeof attr) < 0) goto failed;
+  }
+  return to_js(env, fd);
+failed:;
+  int error = errno;
+  /* Plain pages again under the rings: the memory stays whole whatever happens to the socket. */
+  mmap(memory + pages, (size_t)each * RINGS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS, -1, 0);
+  close(fd);
+  return to_js(env, -error);
+}
+
+/* xskClose(fd, memory: Uint8Array, pages, bytes): the rings' pages become plain memory again */
+napi_value xsk_close(napi_env env, napi_callback_info info) {
+  napi_value args[4];
+  size_t argc = 4, length;
+  napi_typedarray_type type;
+  void *memory;
+  int32_t n[3];
+  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 4 ||
+      napi_get_value_int32(env, args[0], &n[0]) != napi_ok ||
+      napi_get_typedarray_info(env, args[1], &type, &length, &memory, NULL, NULL) != napi_ok || type != napi_uint8_array ||
+      napi_get_value_int32(env, args[2], &n[1]) != napi_ok || napi_get_value_int32(env, args[3], &n[2]) != napi_ok ||
+      n[1] < 0 || n[2] < 0 || n[1] % PAGE != 0 || n[2] % PAGE != 0 || (uint64_t)n[1] + (uint64_t)n[2] > length)
+    return throw_type(env, "expected a descriptor and pages of the memory");
+  close(n[0]);
+  mmap((uint8_t *)memory + n[1], (size_t)n[2], PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS, -1, 0);
+  return to_js(env, 0);
+}
+
+/* xskKick(fd) -> 0 or -errno: the device shall look at the TX ring */
+napi_value xsk_kick(napi_env env, napi_callback_info info) {
+  int32_t fd;
+  if (!read_ints(env, info, 1, &fd)) return NULL;
+  return to_js(env, sendto(fd, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0 ? -errno : 0);
+}
+
+/* xskWake(fd) -> 0 or -errno: the device shall look at the fill ring */
+napi_value xsk_wake(napi_env env, napi_callback_info info) {
+  int32_t fd;
+  if (!read_ints(env, info, 1, &fd)) return NULL;
+  return to_js(env, recvfrom(fd, NULL, 0, MSG_DONTWAIT, NULL, NULL) < 0 ? -errno : 0);
+}
+
+/* xskLost(fd) -> frames the device dropped for want of a ring entry or frame, in all */
+napi_value xsk_lost(napi_env env, napi_callback_info info) {
+  int32_t fd;
+  if (!read_ints(env, info, 1, &fd)) return NULL;
+  struct xdp_statistics stats;
+  socklen_t length = sizeof stats;
+  memset(&stats, 0, sizeof stats);
+  if (getsockopt(fd, SOL_XDP, XDP_STATISTICS, &stats, &length) < 0) return to_js(env, -errno);
+  uint64_t lost = stats.rx_dropped + stats.rx_ring_full + stats.rx_fill_ring_empty_descs;
+  return to_js(env, (int32_t)(lost & 0x7fffffff));
+}
