@@ -1,4 +1,5 @@
 /** One worker's share of the traffic: a synchronous loop over its ports. */
+import { createUmem } from '@espalier/af-xdp';
 import { BondPort, xmitHash, xmitHashIp } from '@espalier/bond';
 import { EspPath, type FrameHash, SaStat } from '@espalier/esp';
 import { type Burst, createBurst, createPool, createSlab, type FramePool } from '@espalier/wire';
@@ -41,7 +42,9 @@ export class Datapath {
   /** Throws what opening a port throws; ports opened before are closed again. */
   constructor(start: WorkerStart, open: OpenPort) {
     const { worker, workers, maxSas } = start;
-    const slab = createSlab({ frames: start.frames });
+    const { frames } = start;
+    const sockets = start.lowers.filter((l) => l.kind === 'af-xdp').length;
+    const slab = sockets > 0 ? createUmem({ frames, sockets }) : createSlab({ frames });
     this.#pool = createPool(slab, 0, start.frames, worker);
     this.#burst = createBurst(slab, BATCH);
     this.#drops = new Float64Array(start.stats, 0, DROP_CODES);

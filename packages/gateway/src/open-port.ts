@@ -1,4 +1,5 @@
 import { type AfPacketTicket, openAfPacketPort } from '@espalier/af-packet';
+import { openXskPort, type XskTicket } from '@espalier/af-xdp';
 import { type MockTicket, type MockTunTicket, openMockPort, openMockTunPort } from '@espalier/mock';
 import { openTunPort, type TunTicket } from '@espalier/tun';
 import { openUdpPort, type UdpTicket } from '@espalier/udp';
@@ -12,6 +13,8 @@ export function openPort(ticket: PortTicket, context: PortContext): Port {
   switch (ticket.kind) {
     case 'af-packet':
       return openAfPacketPort(ticket as AfPacketTicket, context);
+    case 'af-xdp':
+      return openXskPort(ticket as XskTicket, context);
     case 'mock':
       return openMockPort(ticket as MockTicket, context);
     case 'mock-tun':
