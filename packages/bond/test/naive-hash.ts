@@ -117,10 +117,10 @@ function deep(type: number, b: number[], tagged: boolean): Found {
       }
       case 0x8100:
       case 0x88a8:
-        // The tag that travels as metadata is met first, and changes nothing but the count.
+        // The first tag met is taken for the one beside the frame: on from here, by the frame's own type.
         if (!tagTaken) {
           tagTaken = true;
-          return again(t, rest);
+          return again(type, rest);
         }
         tagTaken = true;
         return again(be16(rest, 2), rest.slice(4));
