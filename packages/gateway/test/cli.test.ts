@@ -174,7 +174,8 @@ describe('the espalier command', () => {
 
   it.skipIf(tun)(`refuses a TUN name that is taken, and leaves it to its owner ${tun}`, async () => {
     const file = config('tun', { inside: { name: 'espt0' } });
-    const run = `timeout 20 '${process.execPath}' '${cli}' run '${file}'`;
+    // Without --foreground it would signal twice, and a second signal does not wait.
+    const run = `timeout --foreground 20 '${process.execPath}' '${cli}' run '${file}'`;
     const first = `${run} >${folder}/first 2>&1 & owner=$!; until grep -qs running ${folder}/first; do sleep 0.05; done`;
     const { out, err } = await apart(`${first}; ${run}; echo " $?"; kill $owner; wait $owner; echo " $?"`);
     expect(err).toBe('espalier: BUSY: TUN device espt0 is in use by another process\n');
