@@ -14,6 +14,7 @@ import {
   EtherType,
   type FrameSlab,
   IPV4_HEADER_LENGTH,
+  IPV6_HEADER_LENGTH,
   IpCheck,
   IpProtocol,
   Ipv6,
@@ -129,7 +130,7 @@ export class EspPath {
     const key = this.#install(ticket);
     let sa: EspOutbound;
     try {
-      sa = new EspOutbound(ticket, key, this.#pathMtu, this.#frameHash);
+      sa = new EspOutbound(this.#fitted(ticket), key, this.#pathMtu, this.#frameHash);
     } catch (error) {
       this.#engine.remove(key);
       throw error;
@@ -137,6 +138,19 @@ export class EspPath {
     this.#outbound[ticket.slot] = sa;
     this.noHandle[ticket.slot] = NO_HANDLE_NAMES.indexOf(ticket.noHandle);
     this.#bySpi.set(ticket.spi, [...(this.#bySpi.get(ticket.spi) ?? []), sa]);
+  }
+
+  /** On an esp-udp lower the MTU is of the ESP packet alone: the outer IP header that is stripped again comes on top. */
+  #fitted(ticket: OutboundTicket): OutboundTicket {
+    if (this.#linkType !== 'esp-udp') return ticket;
+    if (ticket.encap !== null || ticket.mode === 'transport' || ticket.link !== null)
+      throw new XfrmError({
+        code: 'UNSUPPORTED',
+        device: 'an esp-udp lower',
+        what: "transport mode, a link header, or UDP encapsulation of the SA: the addresses are the socket's",
+      });
+    const outer = ticket.source.length === 4 ? IPV4_HEADER_LENGTH : IPV6_HEADER_LENGTH;
+    return { ...ticket, mtu: ticket.mtu + outer };
   }
 
   /** Throws XfrmError (EXISTS, UNSUPPORTED) or RangeError, and changes nothing then. */
@@ -215,6 +229,7 @@ export class EspPath {
       const slot = groups.slots[g]!;
       const sa = this.#outbound[slot]!;
       sa.encap(burst, groups.order, from, to);
+      if (this.#linkType === 'esp-udp') this.#strip(rows, from, from + sa.encapped);
       software = this.#sealHere(sa, rows, from, from + sa.encapped) || software;
       this.#count(slot, sa.encapped, sa.bytes);
       if (sa.encapped < to - from) this.#countDrops(burst, sa.ticket, from, to);
@@ -247,6 +262,7 @@ export class EspPath {
     sa.dummy(burst, frame, length);
     if (burst.rows[frame * Row.WORDS + Row.FATE] !== 0) return;
     this.#groups.order[at] = frame;
+    if (this.#linkType === 'esp-udp') this.#strip(burst.rows, at, at + 1);
     if (this.#sealHere(sa, burst.rows, at, at + 1)) this.#seal(burst);
   }
 
@@ -294,6 +310,16 @@ export class EspPath {
       const to = groups.ends[g]!;
       this.#accept(burst, this.#inbound[groups.slots[g]!]!, from, to);
       from = to;
+    }
+  }
+
+  /** A socket puts IP and UDP in front by itself: its rows begin at the ESP header. */
+  #strip(rows: Int32Array, from: number, to: number): void {
+    const { order } = this.#groups;
+    for (let i = from; i < to; i++) {
+      const r = order[i]! * Row.WORDS;
+      rows[r + Row.START] = rows[r + Row.ESP]!;
+      rows[r + Row.L3] = -1;
     }
   }
 
