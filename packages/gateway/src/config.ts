@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { type BondMode, demandReorderBudget, replicates, XMIT_HASH_POLICIES } from '@espalier/bond';
+import { ESP_UDP_PORT, UDP_HEADER_LENGTH } from '@espalier/wire';
 import { ALGORITHM_NAMES, ALGORITHMS, NO_HANDLE_NAMES, SPREADS, XfrmError } from '@espalier/xfrm';
 import * as v from 'valibot';
 import { LineCounter, parseDocument } from 'yaml';
@@ -40,17 +41,34 @@ const RECEIVE_BATCH = 64;
 
 const MODES = ['active-backup', 'balance-xor', '802.3ad'] as const satisfies readonly BondMode[];
 
+const port = integer(1, 65_535, 'a port');
+
 const lower = v.variant(
   'kind',
   [
     v.strictObject({ kind: v.literal('af-packet'), name: interfaceName }),
+    v.strictObject({
+      kind: v.literal('af-xdp'),
+      name: interfaceName,
+      attach: v.optional(oneOf(['auto', 'driver', 'generic']), 'auto'),
+    }),
+    v.strictObject({
+      kind: v.literal('udp'),
+      name: label,
+      local: address,
+      peer: address,
+      localPort: v.optional(port, ESP_UDP_PORT),
+      peerPort: v.optional(port, ESP_UDP_PORT),
+      sourcePorts: v.optional(integer(0, 64, 'source ports'), 0),
+      device: v.optional(interfaceName),
+    }),
     v.strictObject({
       kind: v.literal('mock'),
       name: interfaceName,
       saSlots: v.optional(integer(0, 1024, 'SAs that it takes'), 64),
     }),
   ],
-  'one of af-packet, mock',
+  'one of af-packet, af-xdp, mock, udp',
 );
 
 const sa = v.strictObject(
@@ -109,7 +127,7 @@ const config = v.strictObject(
         resilient: v.optional(yesOrNo, false),
         xmitHashPolicy: v.optional(oneOf(XMIT_HASH_POLICIES), 'layer3+4'),
         mac: v.optional(mac),
-        peerMac: mac,
+        peerMac: v.optional(mac),
         mtu: v.optional(integer(576, 9000, 'bytes'), 1500),
         lowers: v.pipe(
           v.array(lower, 'a list of lowers'),
@@ -117,7 +135,7 @@ const config = v.strictObject(
           v.maxLength(MAX_LOWERS, `at most ${MAX_LOWERS} lowers`),
         ),
       },
-      'a bond: peerMac, lowers ...',
+      'a bond: lowers, peerMac ...',
     ),
     inside: v.strictObject(
       {
@@ -210,6 +228,7 @@ function describe(value: unknown, keys: readonly (string | number)[]): string {
 function planOf(parsed: Parsed, file: string): GatewayPlan {
   const { bond, inside } = parsed;
   distinct(file, 'bond.lowers', bond.lowers, (one) => one.name, 'name');
+  demandLowers(parsed, file);
   distinct(file, 'sas', parsed.sas, (one) => one.name, 'name');
   distinct(file, 'sas', parsed.sas, (one) => `${one.direction} ${one.spi} ${one.destination}`, 'spi');
   const sas = parsed.sas.map((one, i) => saOf(one, i, parsed, file));
@@ -222,7 +241,7 @@ function planOf(parsed: Parsed, file: string): GatewayPlan {
       policy: bond.xmitHashPolicy,
       resilient: bond.resilient,
       ...(bond.mac === undefined ? {} : { mac: bond.mac }),
-      peerMac: bond.peerMac,
+      ...(bond.peerMac === undefined ? {} : { peerMac: bond.peerMac }),
       lowers: bond.lowers as LowerPlan[],
       mtu: bond.mtu,
     },
@@ -235,6 +254,20 @@ function planOf(parsed: Parsed, file: string): GatewayPlan {
     sas,
     policies: parsed.policies.map((one, i) => policyOf(one, i, sas, file)),
   };
+}
+
+/** Slaves have one link type; Ethernet ones need the peer's address, sockets have theirs. */
+function demandLowers({ bond }: Parsed, file: string): void {
+  const sockets = bond.lowers.filter((one) => one.kind === 'udp');
+  if (sockets.length === 0) {
+    if (bond.peerMac === undefined)
+      throw fault(file, 'bond.peerMac', 'a link address such as 02:00:5e:00:53:01', 'nothing');
+    return;
+  }
+  if (sockets.length < bond.lowers.length) throw fault(file, 'bond.lowers', 'udp lowers, or none of them udp', 'both');
+  for (const [i, { local, peer }] of sockets.entries())
+    if (local.length !== peer.length)
+      throw fault(file, `bond.lowers[${i}].peer`, "an address of the local one's family");
 }
 
 function distinct<T>(file: string, path: string, list: readonly T[], of: (one: T) => string, field: string): void {
@@ -269,7 +302,8 @@ function saOf(one: ParsedSa, i: number, parsed: Parsed, file: string): SaPlan {
   if (one.spread === 'inner' || one.spread === 'spray') demandSpread(one, at, parsed, file);
   // The longest inner packet: padded with its two bytes of trailer to whole blocks (RFC 4303 2.4).
   const padded = Math.ceil((inside.mtu + 2) / blockLength) * blockLength;
-  const outer = (one.source.length === 4 ? 20 : 40) + 8 + ivLength + padded + icvLength;
+  const udp = bond.lowers[0]!.kind === 'udp' ? UDP_HEADER_LENGTH : 0;
+  const outer = (one.source.length === 4 ? 20 : 40) + udp + 8 + ivLength + padded + icvLength;
   if (one.direction === 'out' && outer > bond.mtu)
     throw fault(
       file,

@@ -21,6 +21,8 @@ export const BATCH = 64;
 const REAP_EVERY = 64;
 
 /** How the bond hashes a frame of each link type under layer3+4; sockets have no frame that begins with a header of ours. */
+/** Backends whose every port receives. */
+const OWN_QUEUE: ReadonlySet<string> = new Set(['af-xdp', 'udp']);
 const FRAME_HASHES: Readonly<Record<LinkType, FrameHash | null>> = {
   ethernet: (view, start, end) => xmitHash('layer3+4', view, start, end),
   ip: xmitHashIp,
@@ -74,7 +76,8 @@ export class Datapath {
       throw error;
     }
     this.#ports = opened;
-    this.#receiving = opened.filter((_, i) => i % workers === worker);
+    // A queue of its own on every worker, or lower i on worker i modulo their number.
+    this.#receiving = opened.filter((_, i) => OWN_QUEUE.has(start.lowers[i]!.kind) || i % workers === worker);
     this.#bond = BondPort.attach(start.bond, {
       worker,
       ports: new Map(start.lowers.map((t, i) => [t.index, opened[i]!])),

@@ -1,7 +1,9 @@
 /** The devices that a plan names: opened one after another, all or none. */
 import { AfPacketDevice } from '@espalier/af-packet';
+import { XskDevice } from '@espalier/af-xdp';
 import { MockDevice, MockTun, MockWire } from '@espalier/mock';
 import { TunDevice } from '@espalier/tun';
+import { UdpDevice } from '@espalier/udp';
 import type { LowerDevice, PortTicket } from '@espalier/xfrm';
 import type { GatewayPlan, LowerPlan } from './plan.ts';
 
@@ -28,11 +30,23 @@ export async function openDevices(plan: GatewayPlan): Promise<Devices> {
   }
 }
 
-/** Lowers are dealt to the workers in turn: lower i is read by worker i modulo their number. */
+/** AF_PACKET lowers are dealt to the workers in turn: lower i is read by worker i modulo their number. The others have a queue each. */
 function openLower(lower: LowerPlan, index: number, { workers, bond }: GatewayPlan): LowerDevice {
   const { name } = lower;
   if (lower.kind === 'af-packet')
     return AfPacketDevice.open({ name, index, ports: workers, receiver: index % workers });
+  if (lower.kind === 'af-xdp') return XskDevice.open({ name, index, ports: workers, attach: lower.attach });
+  if (lower.kind === 'udp')
+    return UdpDevice.open({
+      name,
+      index,
+      ports: workers,
+      local: { address: lower.local, port: lower.localPort },
+      peer: { address: lower.peer, port: lower.peerPort },
+      sourcePorts: lower.sourcePorts,
+      mtu: bond.mtu,
+      ...(lower.device === undefined ? {} : { device: lower.device }),
+    });
   // A wire of one link: the worker that reads it follows from its number, so the links before it are there too.
   const wire = MockWire.create({ links: index + 1, workers, ringSlots: 64 });
   const { mtu, mac = null } = bond;

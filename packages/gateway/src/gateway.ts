@@ -189,9 +189,8 @@ export class Gateway {
   #link(): Uint8Array | null {
     const { plan, lowers } = this.#options;
     const { mac = lowers[0]?.mac, peerMac } = plan.bond;
-    return this.bond.linkType === 'ethernet'
-      ? Uint8Array.from([...peerMac, ...(mac ?? new Uint8Array(6)), 0, 0])
-      : null;
+    const none = new Uint8Array(6);
+    return this.bond.linkType === 'ethernet' ? Uint8Array.from([...(peerMac ?? none), ...(mac ?? none), 0, 0]) : null;
   }
 
   async #startWorker(worker: number): Promise<void> {
@@ -310,7 +309,7 @@ export class Gateway {
           noHandle,
           ...(spread === undefined ? {} : { spread }),
           link: this.#link(),
-          mtu: this.#options.plan.bond.mtu,
+          mtu: this.bond.linkType === 'esp-udp' ? this.bond.mtu : this.#options.plan.bond.mtu,
         },
       });
     }

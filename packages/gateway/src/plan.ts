@@ -33,9 +33,23 @@ export interface PolicyPlan extends Omit<PolicyTicket, 'slot'> {
   readonly sa: string | null;
 }
 
-/** A slave to be: an existing interface, or one in memory whose far end nobody holds (to try a plan without privileges). */
+/** A slave to be: an existing interface, a pair of UDP endpoints, or one in memory whose far end nobody holds (to try a plan without privileges). */
 export type LowerPlan =
   | { readonly kind: 'af-packet'; readonly name: string }
+  | { readonly kind: 'af-xdp'; readonly name: string; readonly attach: 'auto' | 'driver' | 'generic' }
+  | {
+      readonly kind: 'udp';
+      readonly name: string;
+      /** 4 or 16 bytes, both the same. */
+      readonly local: Uint8Array;
+      readonly peer: Uint8Array;
+      readonly localPort: number;
+      readonly peerPort: number;
+      /** Ports to send from by inner flow; 0 = the local one alone. */
+      readonly sourcePorts: number;
+      /** Interface whose state is the lower's. */
+      readonly device?: string;
+    }
   | {
       readonly kind: 'mock';
       readonly name: string;
@@ -65,8 +79,8 @@ export interface GatewayPlan {
     readonly resilient?: boolean;
     /** Source of what is sent on every slave; that of the first slave when absent, as in the kernel. */
     readonly mac?: Uint8Array;
-    /** Link address of the peer on every slave. */
-    readonly peerMac: Uint8Array;
+    /** Link address of the peer on every slave; Ethernet only. */
+    readonly peerMac?: Uint8Array;
     readonly lowers: readonly LowerPlan[];
     /** Bytes of the largest outer packet. */
     readonly mtu: number;

@@ -55,6 +55,22 @@ describe('a config file', () => {
     expect(plan.policies[0]).toMatchObject({ action: 'protect', sa: 'out', protocol: null, sourceBits: 24 });
   });
 
+  it('names UDP endpoints and AF_XDP queues as lowers', () => {
+    const udp = { kind: 'udp', name: 'u0', local: '192.0.2.1', peer: '192.0.2.2', sourcePorts: 8 };
+    const text = JSON.stringify({ ...base, bond: { lowers: [udp] } });
+    expect(parseConfig(text, 'gw.json').bond.lowers[0]).toMatchObject({ localPort: 4500, sourcePorts: 8 });
+    const xdp = bond({ lowers: [{ kind: 'af-xdp', name: 'eth1' }] });
+    expect(parseConfig(JSON.stringify({ ...base, ...xdp }), 'gw.json').bond.lowers[0]).toMatchObject({
+      attach: 'auto',
+    });
+    const both = { ...base, bond: { lowers: [udp, { kind: 'mock', name: 'm0' }] } };
+    expect(complaint(JSON.stringify(both)).message).toContain('bond.lowers');
+    const families = { ...base, bond: { lowers: [{ ...udp, peer: '2001:db8::1' }] } };
+    expect(complaint(JSON.stringify(families)).message).toContain('bond.lowers[0].peer');
+    const nowhere = { ...base, bond: { lowers: [{ kind: 'mock', name: 'm0' }] } };
+    expect(complaint(JSON.stringify(nowhere)).message).toContain('bond.peerMac');
+  });
+
   it('may be JSON, and what is left out has its default', () => {
     const plan = parseConfig(JSON.stringify(base), 'gw.json');
     expect([plan.workers, plan.engine, plan.inside.mtu, plan.bond.mode]).toEqual([2, 'auto', 1400, '802.3ad']);
