@@ -29,6 +29,8 @@ const WITHDRAWN_MOST_MS = 5000;
 const QUIET_MS = 150;
 const LIMIT_MS = 45_000;
 const WITHDRAWN_PAIR = 0;
+/** What every slave carries before the cut, at least. */
+export const LEAST_SHARE = 0.1;
 /** Frames that have leaked when the self-test has seen enough, and how long it waits for them. */
 const LEAKS = 16;
 const SELF_TEST_MS = 3000;
@@ -58,9 +60,16 @@ export async function runJob(
   try {
     // Streams abreast: what each slave carries is what the hash gives it.
     await until(passed(0.2));
-    const early = await stage.stats(0);
+    let early = await stage.stats(0);
+    let shares = early.slaves.map((s) => s.sent);
+    // On a busy machine some streams begin late: the hash shows once all of them run.
+    await until(async () => {
+      early = await stage.stats(0);
+      shares = early.slaves.map((s) => s.sent);
+      const total = shares.reduce((sum, n) => sum + n, 0);
+      return shares.every((n) => n >= LEAST_SHARE * total) || passed(0.5)();
+    });
     const rate = (stage.progress().sent / (performance.now() - started)) * 1000;
-    const shares = early.slaves.map((s) => s.sent);
     stage.release();
 
     // The replays rest meanwhile: a copy of a frame that the cut loses would be no replay.

@@ -1,6 +1,6 @@
 /** What the main job found, as a table, and which of its promises broke. */
 import type { GatewayStats } from 'espalier';
-import type { JobResult } from './job.ts';
+import { type JobResult, LEAST_SHARE } from './job.ts';
 import { LINKS, PAIRS } from './plans.ts';
 import type { Seen } from './stage.ts';
 
@@ -89,7 +89,7 @@ export function broken(result: JobResult): string[] {
     ],
     [slaves.every((s, i) => s.unsent === 0 || i % LINKS === cut), 'only the link that was cut leaves anything unsent'],
     [slaves.every((s) => s.replicas === 2 * PAIRS), 'every SA has a handle on every slave in the end'],
-    [before.shares.every((n) => n >= 0.1 * total), 'each slave carries at least a tenth before the cut'],
+    [before.shares.every((n) => n >= LEAST_SHARE * total), 'each slave carries at least a tenth before the cut'],
     [seen.cut > 0 && seen.moved.length > 0, 'SAs of the cut link go on elsewhere'],
     [echoes === null || echoes.answered * 2 > echoes.sent, 'echo requests are answered'],
   ];

@@ -110,7 +110,7 @@ describe('a config file', () => {
       'an unknown kind',
       bond({ lowers: [{ kind: 'xdp', name: 'a' }] }),
       'bond.lowers[0].kind',
-      /af-packet, mock/,
+      /af-packet, af-xdp, mock, udp/,
       '"xdp"',
     ],
     [
