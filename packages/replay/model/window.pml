@@ -20,22 +20,24 @@
  *          earlier row of the same burst
  *     S3   nothing is accepted that was left of the window when its commit loaded E
  *
- *   good  bursts          2 workers, 2 rows                         -DNW=2 -DK=2 -DS=9
+ *   good  bursts          2 workers, 2 rows                         -DNW=2 -DK=2 -DS=8
  *   good  singles         2 workers, 2 bursts of 1                  -DNW=2 -DK=1 -DNP=2 -DS=9
- *   good  three-workers   3 workers, 1 row                          -DNW=3 -DK=1 -DS=9
- *   good  forged          2 workers, 2 rows, any ICV fails          -DNW=2 -DK=2 -DS=7 -DFORGED
+ *   good  three-workers   3 workers, 1 row                          -DNW=3 -DK=1 -DS=6
+ *   good  forged          2 workers, 2 rows, any ICV fails          -DNW=2 -DK=2 -DS=5 -DFORGED
  *   good  wide-region     regions of two words                      -DNW=2 -DK=2 -DS=8 -DG=4 -DW=5 -DN=4
+ *   long  far             2 workers, 2 rows, more numbers           -DNW=2 -DK=2 -DS=10
+ *   long  three-far       3 workers, 1 row, more numbers            -DNW=3 -DK=1 -DS=9
  *   long  three-rows      2 workers, 3 rows                         -DNW=2 -DK=3 -DS=6
  *   long  three-by-two    3 workers, 2 rows                         -DNW=3 -DK=2 -DS=5
  *   long  two-bursts      2 workers, 2 bursts of 2                  -DNW=2 -DK=2 -DNP=2 -DS=5
  *   bad   equality-tags   a newer tag is overwritten: replay        -DNW=2 -DK=2 -DS=9 -DEQTAG -DONLY_S1
- *   bad   finite-tags     tags repeat: replay                       -DNW=2 -DK=1 -DNP=2 -DS=9 -DTAGS=2 -DONLY_S1
+ *   bad   finite-tags     tags repeat: fresh refused                -DNW=2 -DK=1 -DNP=2 -DS=9 -DTAGS=2
  *   bad   edge-late       E raised after the words: left of window  -DNW=2 -DK=2 -DS=9 -DLATE
  *   bad   stale-bits      a recycled word keeps its old bits        -DNW=2 -DK=2 -DS=9 -DMERGE
  *   bad   no-swap         a store instead of the swap: replay       -DNW=2 -DK=2 -DS=9 -DNOSWAP -DONLY_S1
  *   bad   grant-old       granted by what check saw: replay         -DNW=2 -DK=2 -DS=9 -DGRANTOLD -DONLY_S1
  *   bad   copies          copies in a burst not separated: replay   -DNW=2 -DK=2 -DS=9 -DCOPIES -DONLY_S1
- *   bad   copies-early    copies refused before the ICV             -DNW=2 -DK=2 -DS=7 -DFORGED -DEARLY
+ *   bad   copies-early    copies refused before the ICV             -DNW=2 -DK=2 -DS=5 -DFORGED -DEARLY
  *   bad   burst-maximum   rows judged by the burst's maximum        -DNW=2 -DK=2 -DS=9 -DBURSTMAX
  *   bad   lenient-edge    no LOOK, doubt accepts: left of window    -DNW=2 -DK=2 -DS=9 -DLENIENT
  *   bad   strict-edge     no LOOK, doubt refuses: fresh refused     -DNW=2 -DK=2 -DS=9 -DSTRICT
@@ -323,6 +325,11 @@ proctype worker(byte me) {
      atomic {
        if :: past < begun[me] -> past = begun[me] :: else -> skip fi;
        begun[me] = 0;
+       do
+       :: j < K -> if :: fate[j] == REPLAYED -> CLAIM(claimed[s[j]]) :: else -> skip fi; j++
+       :: else -> break
+       od;
+       j = 0;
        do
        :: j < K -> s[j] = 0; fate[j] = 0; block[j] = 0; mask[j] = 0; wtag[j] = 0; wbits[j] = 0; j++
        :: else -> break

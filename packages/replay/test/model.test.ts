@@ -1,5 +1,5 @@
 // Every state that workers of the shipped code can reach together, one atomic access a step: scripts/explorer.ts.
-// CI about 20 s; ESPALIER_LONG=1 offers more numbers, about 4 minutes.
+// CI about 20 s; ESPALIER_LONG=1 offers more numbers, about a minute.
 import { afterAll, describe, expect, it } from 'vitest';
 import { type Edit, Machine, type Program, Violation } from '../../../scripts/explorer.ts';
 import { type Deed, exploreAllocator } from './explored-allocator.ts';
