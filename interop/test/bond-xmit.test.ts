@@ -3,7 +3,7 @@ import { BondDevice, type BondMode, XMIT_HASH_POLICIES, type XmitHashPolicy, xmi
 import { OffloadTable } from '@espalier/xfrm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FakeLower } from '../../packages/bond/test/fake-lower.ts';
-import { makeFrame, random, untag } from '../../packages/bond/test/frames.ts';
+import { makeFrame, random, tagsOnTags, untag } from '../../packages/bond/test/frames.ts';
 import { kernelMissing } from '../src/kernel.ts';
 import { KernelBond, SLAVES } from '../src/kernel-bond.ts';
 
@@ -72,7 +72,9 @@ describe.skipIf(missing !== null)(`the bond against Linux${missing === null ? ''
 
     it.each(XMIT_HASH_POLICIES)('chooses the same slave for every frame, policy %s', async (policy) => {
       await linux.setPolicy(policy);
-      const all = [...vectors(), ...frames(mode.length, RANDOM_FRAMES)];
+      const r = random(3);
+      const deep = Array.from({ length: 20 }, (_, tags) => tagsOnTags(r, tags));
+      const all = [...vectors(), ...deep, ...frames(mode.length, RANDOM_FRAMES)];
       const lost = compare(all, await linux.choices(all), (frame) => hash(policy, frame) % SLAVES);
       expect(lost).toBeLessThan(all.length / 100);
     });

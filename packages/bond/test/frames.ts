@@ -29,6 +29,15 @@ export function makeFrame(r: Random): Uint8Array {
   return Uint8Array.from(frame);
 }
 
+/** A frame of UDP in IPv4 behind so many VLAN tags. */
+export function tagsOnTags(r: Random, tags: number): Uint8Array {
+  const addresses = [0x02, ...some(r, 5), 0x02, ...some(r, 5)];
+  const udp = [...some(r, 4), 0, 8, 0, 0];
+  const packet = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, ...some(r, 8), ...udp];
+  const stack = Array.from({ length: tags }, () => [0x81, 0x00, ...some(r, 2)]).flat();
+  return Uint8Array.from([...addresses, ...stack, 0x08, 0x00, ...packet]);
+}
+
 /** As the kernel does before the bond sees a frame: the outermost tag becomes metadata. */
 export function untag(frame: Uint8Array): { bytes: Uint8Array; tag: number } {
   const type = (frame[12]! << 8) | frame[13]!;

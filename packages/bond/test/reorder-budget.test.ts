@@ -8,6 +8,7 @@ describe('the reorder budget', () => {
   it('is rate x skew + workers x block + batch', () => {
     expect(reorderBudget(facts)).toBe(5000 + 128 + 32);
     expect(reorderBudget({ ...facts, rate: 10e6, skew: 0.01, workers: 1, block: 0, batch: 0 })).toBe(100_000);
+    expect(reorderBudget({ ...facts, spread: 'inner' })).toBe(5160);
     expect(reorderBudget({ ...facts, skew: 0 })).toBe(160);
   });
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { XMIT_HASH_POLICIES, xmitHash } from '../src/index.ts';
-import { makeFrame, random, untag } from './frames.ts';
+import { makeFrame, random, tagsOnTags, untag } from './frames.ts';
 import { naiveXmitHash } from './naive-hash.ts';
 
 const LONG = process.env.ESPALIER_LONG === '1';
@@ -51,6 +51,20 @@ describe('the transmit hash', () => {
     }
     // The frames are worth something: tunnels make the encap policies differ, and not always.
     expect(differing.size).toBe(4);
+  });
+
+  it('equals the twin for up to 20 tags in a row, beyond the last that the kernel looks behind', () => {
+    const r = random(5);
+    const found = new Set<number>();
+    for (let tags = 0; tags <= 20; tags++)
+      for (const tag of [0, 0x1_0001]) {
+        const frame = tagsOnTags(r, tags);
+        const hash = xmitHash('encap3+4', new DataView(frame.buffer), 0, frame.length, tag);
+        expect(hash).toBe(naiveXmitHash('encap3+4', frame, tag));
+        if (hash === 0) found.add(tags + (tag === 0 ? 0 : 1));
+      }
+    // Fifteen headers behind the first; what is found then has no addresses, which hashes to 0.
+    expect(Math.min(...found)).toBe(16);
   });
 
   it('puts SPIs 2k and 2k + 1 on one slave of two, four or eight', () => {
