@@ -272,7 +272,8 @@ function searchPath(): string {
   return `${process.env.PATH ?? ''}${delimiter}/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin`;
 }
 
-function which(command: string, folders: string = searchPath()): string | null {
+/** The file of a command, looked for where the kernel would too; null when there is none. */
+export function which(command: string, folders: string = searchPath()): string | null {
   for (const folder of folders.split(delimiter)) {
     const file = join(folder, command);
     if (folder !== '' && existsSync(file)) return file;
