@@ -20,10 +20,26 @@ import type { Aead, Cipher, CipherSuite, Mac } from '../transform.ts';
  * KeyObject cannot be wiped; OpenSSL clears it when the garbage collector lets go of it.
  */
 
+let lastBytes: Uint8Array | null = null;
+let lastBuffer: Buffer = Buffer.alloc(0);
+
+/**
+ * Copies `text` to `bytes` at `start`. V8 copies into shared memory byte by byte unless both ends are aligned alike: 390 ns
+ * for 1400 bytes behind an Ethernet header. Buffer's fill is a memcpy: 47.
+ */
+function put(text: Uint8Array, bytes: Uint8Array, start: number): void {
+  if (bytes !== lastBytes) {
+    lastBytes = bytes;
+    lastBuffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  }
+  if (text.length < 64) bytes.set(text, start);
+  else lastBuffer.fill(text, start, start + text.length);
+}
+
 /** Plaintext exists before final() has spoken, in a buffer of our own: it is copied out or cleared. */
 function accept(plain: Uint8Array | null, good: boolean, bytes: Uint8Array, start: number): boolean {
   if (plain === null) return false;
-  if (good) bytes.set(plain, start);
+  if (good) put(plain, bytes, start);
   else plain.fill(0);
   return good;
 }
@@ -46,7 +62,7 @@ class NodeAead implements Aead {
   seal(bytes: Uint8Array, start: number, end: number, nonce: Uint8Array, aad: Uint8Array): void {
     const cipher: CipherGCM = createCipheriv(this.#cipher, this.#key, nonce, this.#options);
     cipher.setAAD(aad);
-    bytes.set(cipher.update(bytes.subarray(start, end)), start);
+    put(cipher.update(bytes.subarray(start, end)), bytes, start);
     cipher.final();
     bytes.set(cipher.getAuthTag(), end);
   }
@@ -85,7 +101,7 @@ class NodeCcm implements Aead {
   seal(bytes: Uint8Array, start: number, end: number, nonce: Uint8Array, aad: Uint8Array): void {
     const cipher: CipherCCM = createCipheriv(this.#cipher, this.#key, nonce, this.#options);
     cipher.setAAD(aad, { plaintextLength: end - start });
-    bytes.set(cipher.update(bytes.subarray(start, end)), start);
+    put(cipher.update(bytes.subarray(start, end)), bytes, start);
     cipher.final();
     bytes.set(cipher.getAuthTag(), end);
   }
@@ -118,12 +134,12 @@ class NodeCipher implements Cipher {
 
   encrypt(bytes: Uint8Array, start: number, end: number, iv: Uint8Array): void {
     const cipher = createCipheriv(this.#cipher, this.#key, iv).setAutoPadding(false);
-    bytes.set(cipher.update(bytes.subarray(start, end)), start);
+    put(cipher.update(bytes.subarray(start, end)), bytes, start);
   }
 
   decrypt(bytes: Uint8Array, start: number, end: number, iv: Uint8Array): void {
     const decipher = createDecipheriv(this.#cipher, this.#key, iv).setAutoPadding(false);
-    bytes.set(decipher.update(bytes.subarray(start, end)), start);
+    put(decipher.update(bytes.subarray(start, end)), bytes, start);
   }
 
   destroy(): void {}
