@@ -4,6 +4,7 @@ export { type AeadBinding, type AeadProvider, nativeEngine } from './engines/nat
 export { nobleEngine } from './engines/noble.ts';
 export { EspInbound } from './inbound.ts';
 export { clampMss } from './mss.ts';
+export { type KeyLimits, keyLimits, type LimitOptions } from './limits.ts';
 export { EspOutbound } from './outbound.ts';
 export { EspPath, type EspPathOptions, SaStat } from './path.ts';
 export { LEAST_MTU_4, LEAST_MTU_6, MTU_AGE_MS, PathMtu } from './path-mtu.ts';
@@ -16,3 +17,4 @@ export { type FrameHash, portOfFlow } from './spread.ts';
 export type { InboundTicket, OutboundTicket, OuterOptions, SelectorTicket, SharedPlace } from './tickets.ts';
 export type { Aead, Cipher, CipherSuite, Mac } from './transform.ts';
 export { finishUdp6 } from './udp-checksum.ts';
+export { wiresharkEspSa } from './wireshark.ts';

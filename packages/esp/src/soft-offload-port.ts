@@ -1,5 +1,13 @@
 import { type Burst, Row, RowState } from '@espalier/wire';
-import { ALGORITHM_NAMES, type CryptoEngine, DropReason, type HandleSource, PortStat, SaKey } from '@espalier/xfrm';
+import {
+  ALGORITHM_NAMES,
+  type CryptoEngine,
+  conceal,
+  DropReason,
+  type HandleSource,
+  PortStat,
+  SaKey,
+} from '@espalier/xfrm';
 import {
   entryAt,
   HANDLE_INDEX_BITS,
@@ -51,6 +59,7 @@ export class SoftOffloadPort {
 
   constructor(options: SoftOffloadPortOptions) {
     const { port = 0 } = options;
+    conceal(options.memory, '[key table]');
     const capacity = new Int32Array(options.memory, 0, SOFT_PORTS + 1)[SOFT_CAPACITY]!;
     const ports = new Int32Array(options.memory, 0, SOFT_PORTS + 1)[SOFT_PORTS]!;
     if (!(port >= 0 && port < ports)) throw new RangeError(`port ${port} of ${ports}`);

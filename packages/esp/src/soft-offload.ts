@@ -1,5 +1,6 @@
 import {
   ALGORITHM_NAMES,
+  conceal,
   type LowerHandle,
   MAX_KEY_LENGTH,
   type Sa,
@@ -64,6 +65,7 @@ export class SoftOffload implements XfrmDeviceOps {
     this.#capacity = capacity;
     this.#ports = ports;
     this.memory = new SharedArrayBuffer(statsAt(capacity) + ports * capacity * SoftStat.COLUMNS * 8);
+    conceal(this.memory, '[key table]');
     this.#words = new Int32Array(this.memory, 0, statsAt(capacity) / 4);
     this.#bytes = new Uint8Array(this.memory, 0, statsAt(capacity));
     this.#stats = new Float64Array(this.memory, statsAt(capacity));

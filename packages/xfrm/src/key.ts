@@ -22,9 +22,7 @@ export class SaKey {
 
   private constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
-    // A debugger's print of a ticket would show the memory's contents.
-    if (!Object.hasOwn(bytes.buffer, inspect))
-      Object.defineProperty(bytes.buffer, inspect, { value: (): string => HIDDEN });
+    conceal(bytes.buffer as SharedArrayBuffer, HIDDEN);
   }
 
   /**
@@ -73,6 +71,11 @@ export class SaKey {
   [inspect](): string {
     return HIDDEN;
   }
+}
+
+/** Makes inspect print `as` for memory that holds keys, instead of its contents. On each thread that attaches it. */
+export function conceal(memory: SharedArrayBuffer, as: string): void {
+  if (!Object.hasOwn(memory, inspect)) Object.defineProperty(memory, inspect, { value: (): string => as });
 }
 
 /** Where each part of `material` lies. */

@@ -2,6 +2,7 @@ import {
   ALGORITHM_NAMES,
   ALGORITHMS,
   type AlgorithmName,
+  conceal,
   type LowerHandle,
   MAX_KEY_LENGTH,
   type Sa,
@@ -70,6 +71,7 @@ export class MockSaTable {
     this.capacity = capacity;
     this.ports = ports;
     this.#memory = memory;
+    conceal(memory, '[key table]');
     const words = HEADER_WORDS + (capacity + 1) * Entry.WORDS;
     this.#words = new Int32Array(memory, 0, words);
     this.#bytes = new Uint8Array(memory, 0, words * 4);
