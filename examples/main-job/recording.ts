@@ -1,7 +1,9 @@
 /** What the observer kept, as files for Wireshark. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { CaptureLink, espKeyLine, pcapngHeader, pcapngPacket, pcapngPacketBytes, WIRESHARK_ESP } from '@espalier/wire';
+import { wiresharkEspSa } from '@espalier/esp';
+import { CaptureLink, pcapngHeader, pcapngPacket, pcapngPacketBytes } from '@espalier/wire';
+import { SaKey } from '@espalier/xfrm';
 import type { GatewayPlan } from 'espalier';
 import { LINKS } from './plans.ts';
 
@@ -44,15 +46,7 @@ export function writeFiles(folder: string, recording: Uint8Array, plan: GatewayP
   const bytes = Buffer.concat(parts);
   const capture = join(folder, 'capture.pcapng');
   writeFileSync(capture, bytes);
-  const lines = plan.sas.map((sa) =>
-    espKeyLine({
-      source: sa.source.join('.'),
-      destination: sa.destination.join('.'),
-      spi: sa.spi,
-      encryption: WIRESHARK_ESP[sa.algorithm]!,
-      key: Buffer.from(sa.key).toString('hex'),
-    }),
-  );
+  const lines = plan.sas.map((sa) => wiresharkEspSa({ ...sa, key: SaKey.import(sa.algorithm, sa.key) }));
   const keys = join(folder, 'esp_sa');
   writeFileSync(keys, `${lines.join('\n')}\n`, { mode: 0o600 });
   return { capture, captureBytes: bytes.length, frames: parts.length - 1, keys };

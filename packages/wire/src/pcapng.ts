@@ -1,6 +1,6 @@
 /**
  * Captures as Wireshark reads them: pcapng, one section, little-endian, nanoseconds
- * (https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html), and lines of its `esp_sa` key table.
+ * (https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html). The key lines beside it are esp's `wiresharkEspSa`.
  */
 
 /** Link types of the capture (https://www.tcpdump.org/linktypes.html). */
@@ -151,28 +151,4 @@ function nameOf(file: Uint8Array, view: DataView, from: number, end: number): st
     at += 4 + ((length + 3) & ~3);
   }
   return '';
-}
-
-/** An SA for Wireshark: addresses as text, key with its salt as hexadecimal digits. */
-export interface EspKeyLine {
-  readonly source: string;
-  readonly destination: string;
-  readonly spi: number;
-  /** As Wireshark calls it: WIRESHARK_ESP has the names. */
-  readonly encryption: string;
-  readonly key: string;
-}
-
-/** Wireshark's names of the AEADs, by ours; version 4.0 knows no ChaCha20-Poly1305 for ESP. */
-export const WIRESHARK_ESP: Readonly<Record<string, string>> = {
-  aes128gcm16: 'AES-GCM with 16 octet ICV [RFC4106]',
-  aes192gcm16: 'AES-GCM with 16 octet ICV [RFC4106]',
-  aes256gcm16: 'AES-GCM with 16 octet ICV [RFC4106]',
-};
-
-/** A line of the file `esp_sa` in Wireshark's configuration folder. It holds the key: for keys that may be known. */
-export function espKeyLine({ source, destination, spi, encryption, key }: EspKeyLine): string {
-  const family = source.includes(':') ? 'IPv6' : 'IPv4';
-  const fields = [family, source, destination, `0x${spi.toString(16).padStart(8, '0')}`, encryption, `0x${key}`];
-  return [...fields, 'NULL', ''].map((field) => `"${field}"`).join(',');
 }

@@ -1,12 +1,10 @@
 import {
   type CapturedPacket,
   CaptureLink,
-  espKeyLine,
   pcapngHeader,
   pcapngPacket,
   pcapngPacketBytes,
   readPcapng,
-  WIRESHARK_ESP,
 } from '@espalier/wire';
 import { describe, expect, it } from 'vitest';
 
@@ -63,20 +61,5 @@ describe('a pcapng file', () => {
       short[bit >> 3]! ^= 1 << (bit & 7);
     }
     expect(broken).toBeGreaterThan(300);
-  });
-});
-
-describe('a line of the esp_sa table', () => {
-  it('has the fields in the order of Wireshark', () => {
-    const line = espKeyLine({
-      source: '192.0.2.1',
-      destination: '192.0.2.2',
-      spi: 0x1000,
-      encryption: WIRESHARK_ESP.aes128gcm16!,
-      key: '00'.repeat(20),
-    });
-    expect(line).toBe(
-      `"IPv4","192.0.2.1","192.0.2.2","0x00001000","AES-GCM with 16 octet ICV [RFC4106]","0x${'00'.repeat(20)}","NULL",""`,
-    );
   });
 });
