@@ -1,4 +1,4 @@
-import { ReplayWindow } from '@espalier/replay';
+import { Lifetime, ReplayWindow } from '@espalier/replay';
 import {
   type Burst,
   checkTrailer,
@@ -24,6 +24,7 @@ export class EspInbound {
   /** The path engine's key; always there, so that lowers with and without the SA mix freely. */
   readonly key: number;
   readonly window: ReplayWindow;
+  readonly lifetime: Lifetime | null;
   /** Bytes from the ESP header on below which there cannot be header, IV and ICV. */
   readonly leastLength: number;
   readonly #ivLength: number;
@@ -41,11 +42,13 @@ export class EspInbound {
   readonly #mss: number;
 
   /** Throws XfrmError UNSUPPORTED or RangeError on a ticket that makes no sense. */
-  constructor(ticket: InboundTicket, key: number) {
+  constructor(ticket: InboundTicket, key: number, worker = 0) {
     checkInbound(ticket);
     this.ticket = ticket;
     this.key = key;
-    this.window = ReplayWindow.attach(ticket.window.memory, ticket.window.offset);
+    this.window = ReplayWindow.attach(ticket.window.memory, ticket.window.offset, worker);
+    const { lifetime } = ticket;
+    this.lifetime = lifetime ? Lifetime.attach(lifetime.memory, lifetime.offset) : null;
     const { ivLength, blockLength } = ALGORITHMS[ticket.algorithm];
     this.#ivLength = ivLength;
     this.#icvLength = ticket.icvLength;

@@ -1,4 +1,4 @@
-import { SequenceAllocator } from '@espalier/replay';
+import { Lifetime, SequenceAllocator } from '@espalier/replay';
 import {
   type Burst,
   ESP_HEADER_LENGTH,
@@ -46,6 +46,7 @@ export class EspOutbound {
   encapped = 0;
   bytes = 0;
   readonly #allocator: SequenceAllocator;
+  readonly #lifetime: Lifetime | null;
   readonly #header: OuterHeader;
   readonly #spread: SpreadHash;
   readonly #portEntropy: boolean;
@@ -59,6 +60,7 @@ export class EspOutbound {
   /** 0 = none, -1 = to the MTU. */
   readonly #tfc: number;
   readonly #mss: number;
+  readonly #one: Int32Array = new Int32Array(1);
   #mtu: number;
   #innerMtu = 0;
 
@@ -68,6 +70,8 @@ export class EspOutbound {
     this.ticket = ticket;
     this.key = key;
     this.#allocator = SequenceAllocator.attach(ticket.allocator.memory, ticket.allocator.offset);
+    const { lifetime } = ticket;
+    this.#lifetime = lifetime ? Lifetime.attach(lifetime.memory, lifetime.offset) : null;
     const { ivLength, blockLength } = ALGORITHMS[ticket.algorithm];
     this.#ivLength = ivLength;
     this.#icvLength = ticket.icvLength;
@@ -93,7 +97,7 @@ export class EspOutbound {
 
   /**
    * Turns rows `list[from .. to)`, checked inner packets of this SA, into TO_SEAL rows, or gives them a FATE (TOO_BIG,
-   * NO_ROOM, FRAGMENT, TTL, EXHAUSTED). `list` is the caller's scratch: rows that do not fit are moved behind the others.
+   * NO_ROOM, FRAGMENT, TTL, LIFETIME, EXHAUSTED). `list` is the caller's scratch: rows that do not fit are moved behind the others.
    */
   encap(burst: Burst, list: Int32Array, from: number, to: number): void {
     const { rows } = burst;
@@ -109,18 +113,21 @@ export class EspOutbound {
       list[i] = list[fit]!;
       list[fit++] = row;
     }
-    let number = this.#allocator.reserve(fit - from);
+    // Lifetimes before numbers: what is not granted needs none.
+    const alive = this.#lifetime === null ? fit : from + this.#lifetime.grant(rows, list, from, fit);
+    for (let i = alive; i < fit; i++) rows[list[i]! * Row.WORDS + Row.FATE] = DropReason.LIFETIME;
+    let number = this.#allocator.reserve(alive - from);
     const granted = from + this.#allocator.granted;
     this.encapped = granted - from;
     this.bytes = 0;
     if (this.#tunnel) for (let i = from; i < granted; i++) this.#writeTunnel(burst, list[i]! * Row.WORDS, number++);
     else for (let i = from; i < granted; i++) this.#writeTransport(burst, list[i]! * Row.WORDS, number++);
-    for (let i = granted; i < fit; i++) rows[list[i]! * Row.WORDS + Row.FATE] = DropReason.EXHAUSTED;
+    for (let i = granted; i < alive; i++) rows[list[i]! * Row.WORDS + Row.FATE] = DropReason.EXHAUSTED;
   }
 
   /**
    * Makes row `row` a dummy packet (RFC 4303 2.6) of `length` payload bytes: next header 59, zeros inside. A number of its
-   * own, sealed like any other, so that nobody outside can tell. Sets a FATE (EXHAUSTED, TOO_BIG, NO_ROOM) when it cannot be.
+   * own, sealed like any other, so that nobody outside can tell. Sets a FATE (EXHAUSTED, LIFETIME, TOO_BIG, NO_ROOM) when it cannot be.
    */
   dummy(burst: Burst, row: number, length: number): void {
     const { rows, slab } = burst;
@@ -131,6 +138,11 @@ export class EspOutbound {
     rows[r + Row.END] = inner + length;
     rows[r + Row.FATE] = this.#room(burst, row, inner, length, inner - this.#header.length - this.#ivLength);
     if (rows[r + Row.FATE] !== 0) return;
+    this.#one[0] = row;
+    if (this.#lifetime !== null && this.#lifetime.grant(rows, this.#one, 0, 1) === 0) {
+      rows[r + Row.FATE] = DropReason.LIFETIME;
+      return;
+    }
     const number = this.#allocator.reserve(1);
     if (this.#allocator.granted === 0) {
       rows[r + Row.FATE] = DropReason.EXHAUSTED;

@@ -60,6 +60,8 @@ export const SaStat = { PACKETS: 0, BYTES: 1, DROPPED: 2, SOFTWARE: 3, DROPS: 4,
 export interface EspPathOptions {
   readonly slab: FrameSlab;
   readonly engine: CryptoEngine;
+  /** This worker's index: windows keep accounts per worker. 0 when absent. */
+  readonly worker?: number;
   /** SA slots are below this. */
   readonly maxSas: number;
   readonly linkType: LinkType;
@@ -87,6 +89,7 @@ export class EspPath {
   readonly #slab: FrameSlab;
   readonly #engine: CryptoEngine;
   readonly #linkType: LinkType;
+  readonly #worker: number;
   readonly #offloads: OffloadTable | null;
   readonly #link: Uint8Array | null;
   readonly #audit: AuditSink | null;
@@ -106,6 +109,7 @@ export class EspPath {
     this.#slab = options.slab;
     this.#engine = options.engine;
     this.#linkType = options.linkType;
+    this.#worker = options.worker ?? 0;
     this.#offloads = options.offloads;
     this.#link = options.link ?? null;
     this.#audit = options.audit ?? null;
@@ -165,7 +169,7 @@ export class EspPath {
       });
     const key = this.#install(ticket);
     try {
-      const inbound = new EspInbound(ticket, key);
+      const inbound = new EspInbound(ticket, key, this.#worker);
       this.#index.add(
         ticket.slot,
         this.#linkType === 'esp-udp' ? { spi, source: null, destination: null } : { spi, source, destination },
@@ -332,16 +336,24 @@ export class EspPath {
       if (rows[r + Row.FATE] === 0 && rows[r + Row.STATE] !== RowState.OPENED) rows[r + Row.FATE] = DropReason.ICV;
     }
     sa.window.commitBurst(rows, order, from, to);
-    let packets = 0;
-    let bytes = 0;
+    let last = from;
     for (let i = from; i < to; i++) {
-      const r = order[i]! * Row.WORDS;
+      const row = order[i]!;
+      const r = row * Row.WORDS;
       if (rows[r + Row.FATE] !== 0) continue;
       sa.unwrap(burst, r);
       if (rows[r + Row.FATE] !== 0) continue;
-      packets++;
+      order[i] = order[last]!;
+      order[last++] = row;
+    }
+    const alive = sa.lifetime === null ? last : from + sa.lifetime.grant(rows, order, from, last);
+    let bytes = 0;
+    for (let i = from; i < alive; i++) {
+      const r = order[i]! * Row.WORDS;
       bytes += rows[r + Row.END]! - rows[r + Row.START]!;
     }
+    for (let i = alive; i < last; i++) rows[order[i]! * Row.WORDS + Row.FATE] = DropReason.LIFETIME;
+    const packets = alive - from;
     this.#count(sa.ticket.slot, packets, bytes);
     if (packets < to - from) this.#countDrops(burst, sa.ticket, from, to);
   }
@@ -393,6 +405,7 @@ export class EspPath {
     if (slot < 0) return DropReason.NO_STATE;
     const sa = this.#inbound[slot]!;
     rows[r + Row.SA] = slot;
+    if (sa.lifetime?.spent()) return DropReason.LIFETIME;
     if (this.#linkType !== 'esp-udp' && (sa.ticket.encap !== null) !== (parsed === IN_UDP)) return DropReason.BAD_ENCAP;
     if (length < sa.leastLength) return DropReason.TRUNCATED;
     rows[r + Row.SEQ_LO] = view.getInt32(esp + 4);

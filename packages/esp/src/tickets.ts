@@ -39,8 +39,14 @@ export interface OuterOptions {
   readonly flowLabel?: number | 'copy' | 'flow';
 }
 
+/** What both directions have beside the SA itself. */
+interface Counted {
+  /** Its Lifetime: packets and bytes of inner packets, all workers together; none when absent. */
+  readonly lifetime?: SharedPlace;
+}
+
 /** An outbound SA for one worker: plain data, for `postMessage`. */
-export interface OutboundTicket extends SaTicket, OuterOptions {
+export interface OutboundTicket extends SaTicket, OuterOptions, Counted {
   /** Its SequenceAllocator. */
   readonly allocator: SharedPlace;
   /** Sealed by the lower that carries the packet (true) or here. */
@@ -73,7 +79,7 @@ export interface OutboundTicket extends SaTicket, OuterOptions {
 export type SelectorTicket = PacketSelector;
 
 /** An inbound SA for one worker. */
-export interface InboundTicket extends SaTicket {
+export interface InboundTicket extends SaTicket, Counted {
   /** Its ReplayWindow. */
   readonly window: SharedPlace;
   /** Any match will do; absent or empty: all packets. */

@@ -62,18 +62,19 @@ function welch({ times, classes }: { times: Float64Array; classes: Uint8Array })
 const median = (values: number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;
 const runs = process.env.ESPALIER_LONG ? 9 : 3;
 
-function absT(compare: Compare): number[] {
+/** With their sign: a leak leans the same way in every run, what the machine does meanwhile does not. */
+function runsOf(compare: Compare): number[] {
   measure(compare, 99); // until it is compiled for good
-  return Array.from({ length: runs }, (_, i) => Math.abs(welch(measure(compare, i + 1))));
+  return Array.from({ length: runs }, (_, i) => welch(measure(compare, i + 1)));
 }
 
 describe('the comparison of ICVs', () => {
   it('takes a time that does not depend on where they differ', () => {
-    const ours = absT(equalBytes);
-    const leaky = absT(earlyExit);
+    const ours = runsOf(equalBytes);
+    const leaky = runsOf(earlyExit);
     const text = (values: number[]): string => values.map((t) => t.toFixed(2)).join(' ');
-    console.log(`|t| over ${SAMPLES} samples: ours ${text(ours)}; one that exits early ${text(leaky)}`);
-    expect(median(leaky)).toBeGreaterThan(10);
-    expect(median(ours)).toBeLessThan(4.5);
+    console.log(`t over ${SAMPLES} samples: ours ${text(ours)}; one that exits early ${text(leaky)}`);
+    expect(Math.abs(median(leaky))).toBeGreaterThan(10);
+    expect(Math.abs(median(ours))).toBeLessThan(4.5);
   });
 });

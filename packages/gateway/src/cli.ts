@@ -107,10 +107,14 @@ async function run(plan: GatewayPlan, every: number): Promise<number> {
       end(FAILED);
     },
   });
+  const lives = setInterval(() => {
+    for (const { sa, limit } of gateway.lifetimeEvents()) say(`SA ${sa}: its ${limit} lifetime is over`);
+  }, 1000);
   const ticker = every > 0 ? setInterval(() => say(counters(gateway.stats())), every * 1000) : null;
   say(`running: ${summary(plan)}`);
   const code = await ended;
   if (ticker !== null) clearInterval(ticker);
+  clearInterval(lives);
   const last = gateway.stats();
   await gateway.stop();
   say(`stopped: ${counters(last)}`);

@@ -71,6 +71,8 @@ const lower = v.variant(
   'one of af-packet, af-xdp, mock, udp',
 );
 
+const count = v.exactOptional(integer(1, Number.MAX_SAFE_INTEGER, 'how many'));
+
 const sa = v.strictObject(
   {
     name: label,
@@ -93,6 +95,12 @@ const sa = v.strictObject(
           skewMs: integer(0, 10_000, 'milliseconds between the fastest and the slowest link'),
         },
         'the peer: window, rate, skewMs',
+      ),
+    ),
+    lifetime: v.optional(
+      v.strictObject(
+        { softPackets: count, hardPackets: count, softBytes: count, hardBytes: count },
+        'a lifetime: softPackets, hardPackets, softBytes, hardBytes',
       ),
     ),
     selectors: v.optional(
@@ -311,11 +319,12 @@ function saOf(one: ParsedSa, i: number, parsed: Parsed, file: string): SaPlan {
       `at most ${inside.mtu - (outer - bond.mtu)} with ${at} and bond.mtu ${bond.mtu}`,
       String(inside.mtu),
     );
-  const { selectors, key: _, peer: __, spread, ...rest } = one;
+  const { selectors, key: _, peer: __, spread, lifetime, ...rest } = one;
   return {
     ...rest,
     key,
     ...(spread === undefined ? {} : { spread }),
+    ...(lifetime === undefined ? {} : { lifetime }),
     ...(selectors === undefined
       ? {}
       : {

@@ -56,6 +56,7 @@ export class Datapath {
       slab,
       engine,
       maxSas,
+      worker,
       linkType: start.linkType,
       offloads,
       link: start.link,

@@ -6,7 +6,7 @@ import { Worker } from 'node:worker_threads';
 import { BondDevice, type SlaveState } from '@espalier/bond';
 import { SaStat } from '@espalier/esp';
 import { load } from '@espalier/native';
-import { Arena, ReplayWindow, SequenceAllocator } from '@espalier/replay';
+import { Arena, Lifetime, LifetimeEvent, ReplayWindow, SequenceAllocator } from '@espalier/replay';
 import {
   ALGORITHMS,
   DROP_CODES,
@@ -22,7 +22,7 @@ import {
 } from '@espalier/xfrm';
 import type { InsideDevice } from './devices.ts';
 import { type Answer, errorOf, type Order, type WorkerStart } from './messages.ts';
-import { type GatewayPlan, MAX_LOWERS, MAX_SAS, type SaPlan } from './plan.ts';
+import { type GatewayPlan, type LifetimePlan, MAX_LOWERS, MAX_SAS, type SaPlan } from './plan.ts';
 import { workerFileBeside } from './worker-file.ts';
 
 const FRAMES = 2048;
@@ -90,6 +90,8 @@ export class Gateway {
   readonly #slots: Map<string, number> = new Map();
   readonly #handles: number[] = [];
   readonly #keys: SaKey[] = [];
+  /** By name of the SA. */
+  readonly #lifetimes: Map<string, Lifetime> = new Map();
   #started = false;
   #stopping: Promise<void> | null = null;
 
@@ -133,6 +135,17 @@ export class Gateway {
     const slot = this.#slots.get(name);
     if (slot === undefined) throw new XfrmError({ code: 'NOT_FOUND', what: `no SA "${name}"` });
     return slot;
+  }
+
+  /** Lifetimes that were met since the last call, each told once: `soft` asks for a rekey, `hard` has ended the SA. */
+  lifetimeEvents(): { readonly sa: string; readonly limit: 'soft' | 'hard' }[] {
+    const met: { sa: string; limit: 'soft' | 'hard' }[] = [];
+    for (const [sa, lifetime] of this.#lifetimes) {
+      const events = lifetime.events();
+      if ((events & LifetimeEvent.SOFT) !== 0) met.push({ sa, limit: 'soft' });
+      if ((events & LifetimeEvent.HARD) !== 0) met.push({ sa, limit: 'hard' });
+    }
+    return met;
   }
 
   /** Totals since the start, all workers together. */
@@ -278,9 +291,10 @@ export class Gateway {
       esn,
       key: key.share(),
       encap: null,
+      ...(plan.lifetime === undefined ? {} : { lifetime: this.#lifetime(plan.name, plan.lifetime) }),
     };
     if (direction === 'in') {
-      const options = { size: plan.window, esn };
+      const options = { size: plan.window, esn, workers: this.#options.plan.workers };
       const window = ReplayWindow.create({
         ...options,
         memory: this.#arena.memory,
@@ -314,6 +328,14 @@ export class Gateway {
       });
     }
     if (offload === 'crypto') this.#handles.push(await this.bond.stateAdd(sa));
+  }
+
+  /** Lifetimes of one SA in the arena; the timer tells of what happens to them. */
+  #lifetime(name: string, limits: LifetimePlan): { memory: SharedArrayBuffer; offset: number } {
+    const { memory } = this.#arena;
+    const lifetime = Lifetime.create({ ...limits, memory, offset: this.#place(Lifetime.byteLength()) });
+    this.#lifetimes.set(name, lifetime);
+    return { memory, offset: lifetime.offset };
   }
 
   #place(bytes: number): number {

@@ -7,6 +7,14 @@ export const MAX_WORKERS = 64;
 export const MAX_SAS = 256;
 export const MAX_LOWERS = 32;
 
+/** Soft limits are told, hard ones end the SA (RFC 4301 4.4.2.1). */
+export interface LifetimePlan {
+  readonly softPackets?: number;
+  readonly hardPackets?: number;
+  readonly softBytes?: number;
+  readonly hardBytes?: number;
+}
+
 export interface SaPlan {
   readonly name: string;
   readonly direction: 'in' | 'out';
@@ -24,6 +32,8 @@ export interface SaPlan {
   readonly noHandle: NoHandleName;
   /** Outbound only; `sa` when absent. */
   readonly spread?: Spread;
+  /** Packets and bytes of inner packets, all workers together; none when absent. */
+  readonly lifetime?: LifetimePlan;
   /** Inbound only: inner packets that may come out (RFC 4301 4.4.1); absent = any. */
   readonly selectors?: readonly SelectorTicket[];
 }
