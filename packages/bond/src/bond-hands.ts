@@ -171,6 +171,10 @@ export class BondHands implements Hands {
     // It did not drain and waits its turn.
     if (replica === undefined) return;
     this.#deleted.delete(place);
+    if (!replica.drained) {
+      this.#linger(replica, fenceOf(replica.lower));
+      throw new XfrmError({ code: 'BUSY', what: 'frames may be in flight' });
+    }
     try {
       await this.#o.patience.bound(replica.free(), this.#o.drainMs, () => late(replica.lower, 'stateFree'));
     } catch (error) {

@@ -82,7 +82,7 @@ export function activeSlave(slaves: readonly SlaveFacts[], current: number): num
 }
 
 /** Whether refusals keep this slave from carrying traffic. Active-backup never keeps a slave out: its SAs just have no handle. */
-export function keptOut({ mode, joinRefused }: BondFacts, slave: SlaveFacts): boolean {
+export function keptOut({ mode, joinRefused }: Pick<BondFacts, 'mode' | 'joinRefused'>, slave: SlaveFacts): boolean {
   return mode !== 'active-backup' && joinRefused !== 'software' && slave.refused;
 }
 
@@ -98,11 +98,13 @@ export function transmitters(facts: BondFacts): number[] {
 
 /** Lowers on which every SA should have a replica, in enslave order; also those outside the active aggregator. */
 export function wantedReplicas(facts: BondFacts): number[] {
-  const { mode, active, enabled, slaves } = facts;
-  if (!enabled) return [];
-  return candidates(slaves)
-    .filter((s) => !s.incapable && !keptOut(facts, s) && (mode !== 'active-backup' || s.lower === active))
-    .map((s) => s.lower);
+  return facts.enabled ? facts.slaves.filter((s) => wantsReplicas(facts, s)).map((s) => s.lower) : [];
+}
+
+/** Whether that holds for one slave, were HW_ESP on. */
+export function wantsReplicas(facts: Pick<BondFacts, 'mode' | 'joinRefused' | 'active'>, slave: SlaveFacts): boolean {
+  if (!slave.running || slave.incapable || keptOut(facts, slave)) return false;
+  return facts.mode !== 'active-backup' || slave.lower === facts.active;
 }
 
 /** Why one slave cannot hold SAs for a bond in this mode; null = it can. */

@@ -1,6 +1,7 @@
 /** One SA on one lower, from ABSENT to FREED, and the SA that the bond answers for. */
 import { type LowerDevice, type LowerHandle, type Sa, type SaStats, XfrmError } from '@espalier/xfrm';
 import { ReplicaCounts } from './counts.ts';
+import { limitsOf } from './veto.ts';
 
 /**
  *   ABSENT -> ADDING -> READY -> DRAINING -> DELETED -> FREED
@@ -87,6 +88,7 @@ export class Replica {
   #state: ReplicaState = 'ABSENT';
   #told = 0;
   #freeing = false;
+  #limits: readonly number[] | null = null;
   #giveUp: ((why: XfrmError) => void) | null = null;
 
   constructor(entry: SaEntry, lower: LowerDevice) {
@@ -163,6 +165,12 @@ export class Replica {
     if (step <= this.#told || !this.entry.sa.esn) return;
     this.lower.xfrm!.advanceEsn(this.handle, bottom);
     this.#told = step;
+  }
+
+  /** Longest packet that the lower takes, per set of L3Flag. */
+  limits(): readonly number[] {
+    this.#limits ??= limitsOf(this.lower.xfrm!, this.entry.sa);
+    return this.#limits;
   }
 
   /** READY to DRAINING. */

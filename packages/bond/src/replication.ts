@@ -29,6 +29,7 @@ import {
   transmitters,
   unfit,
   wantedReplicas,
+  wantsReplicas,
 } from './plan.ts';
 import { type SaEntry, Unwanted } from './replica.ts';
 import { ReplicaTable } from './replicas.ts';
@@ -457,12 +458,7 @@ export class Replicas {
   }
 
   #veto(entry: SaEntry | undefined): void {
-    if (entry === undefined) return;
-    writeVeto(
-      this.#offloads,
-      entry.sa,
-      Array.from(entry.replicas.values(), (replica) => replica.lower.xfrm!),
-    );
+    if (entry !== undefined) writeVeto(this.#offloads, entry.sa.slot, entry.replicas.values());
   }
 
   #clearWords(): void {
@@ -583,7 +579,9 @@ export class Replicas {
     if (entry.dead) return 'the SA is gone';
     if (this.closing) return `${this.#o.name} is closing`;
     if (this.#incoming?.entry === entry && this.#incoming.signal?.aborted) return 'it was aborted';
-    return this.wantedIfEnabled().includes(lower) ? null : `${this.#slave(lower)?.lower.name ?? lower} is gone`;
+    const slave = this.#slave(lower);
+    if (slave !== undefined && wantsReplicas(this, slave.facts())) return null;
+    return `${slave?.lower.name ?? lower} is gone`;
   }
 
   #facts(): BondFacts {

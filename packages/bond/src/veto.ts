@@ -18,13 +18,22 @@ export function longestPacket(ops: Pick<XfrmDeviceOps, 'offloadOk'>, sa: Sa, l3F
   return yes;
 }
 
-/** Writes what every one of these lowers takes. */
-export function writeVeto(offloads: OffloadTable, sa: Sa, lowers: Iterable<Pick<XfrmDeviceOps, 'offloadOk'>>): void {
-  const all = [...lowers];
+/** That for every set of flags; the ops are asked once per SA and lower, not per packet. */
+export function limitsOf(ops: Pick<XfrmDeviceOps, 'offloadOk'>, sa: Sa): readonly number[] {
+  return Array.from({ length: L3_FLAG_SETS }, (_, flags) => longestPacket(ops, sa, flags));
+}
+
+/** Writes what every one of these replicas takes. */
+export function writeVeto(
+  offloads: OffloadTable,
+  slot: number,
+  replicas: Iterable<{ limits(): readonly number[] }>,
+): void {
+  const all = Array.from(replicas, (replica) => replica.limits());
   for (let flags = 0; flags < L3_FLAG_SETS; flags++)
     offloads.setLimit(
-      sa.slot,
+      slot,
       flags,
-      all.reduce((least, ops) => Math.min(least, longestPacket(ops, sa, flags)), LONGEST),
+      all.reduce((least, limits) => Math.min(least, limits[flags]!), LONGEST),
     );
 }

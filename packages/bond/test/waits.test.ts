@@ -31,7 +31,8 @@ describe('an add that is slow', () => {
     await turns();
     f.bond.tick(1999);
     await turns();
-    expect(f.bond.slaves()[2]!.keptOut).toBeNull();
+    // Not READY with every SA: no traffic yet.
+    expect(f.bond.slaves()[2]).toMatchObject({ keptOut: null, usable: false });
     f.bond.tick(2000);
     await joining;
     expect(f.bond.slaves()[2]).toMatchObject({ usable: false, keptOut: expect.stringContaining('in time') });
@@ -161,6 +162,7 @@ describe('a replica that leaves', () => {
     f.send(0, [0, 0, 0, 0, 1, 1, 1], false);
     f.bond.stateDelete(1);
     await f.bond.stateFree(1);
+    expect(frees).toBeLessThan(100);
     expect(f.nics.some((nic) => nic.device.inFlight() > 0)).toBe(true);
     expect([f.violations, f.nics.map((nic) => nic.slots())]).toEqual([0, [[1], [1], []]]);
   });

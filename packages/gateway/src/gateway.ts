@@ -27,6 +27,8 @@ import { workerFileBeside } from './worker-file.ts';
 
 const FRAMES = 2048;
 const BOND_INDEX = MAX_LOWERS;
+/** The bond's time: link delays, bounds on lowers, ESN. */
+const TICK_MS = 50;
 
 export interface GatewayOptions {
   readonly plan: GatewayPlan;
@@ -92,6 +94,7 @@ export class Gateway {
   readonly #keys: SaKey[] = [];
   /** By name of the SA. */
   readonly #lifetimes: Map<string, Lifetime> = new Map();
+  readonly #ticker: NodeJS.Timeout;
   #started = false;
   #stopping: Promise<void> | null = null;
 
@@ -110,6 +113,8 @@ export class Gateway {
       offloads: this.#offloads,
       idle: () => new Promise((resolve) => setImmediate(resolve)),
     });
+    this.#ticker = setInterval(() => this.bond.tick(performance.now()), TICK_MS);
+    this.#ticker.unref();
   }
 
   /** Resolves when traffic flows. Rejects with XfrmError and leaves nothing half-made behind. */
@@ -279,6 +284,7 @@ export class Gateway {
     });
     const { slot } = sa;
     this.#slots.set(plan.name, slot);
+    let offloaded = sa;
     const { icvLength } = sa;
     const common = {
       slot,
@@ -300,6 +306,8 @@ export class Gateway {
         memory: this.#arena.memory,
         offset: this.#place(ReplayWindow.byteLength(options)),
       });
+      // Lowers with ESN state of their own are told where the window is.
+      offloaded = { ...sa, bottom: () => window.bottom() };
       await this.#tellAll({
         type: 'add-in',
         ticket: {
@@ -327,7 +335,7 @@ export class Gateway {
         },
       });
     }
-    if (offload === 'crypto') this.#handles.push(await this.bond.stateAdd(sa));
+    if (offload === 'crypto') this.#handles.push(await this.bond.stateAdd(offloaded));
   }
 
   /** Lifetimes of one SA in the arena; the timer tells of what happens to them. */
@@ -374,6 +382,7 @@ export class Gateway {
       await this.bond.stateFree(handle);
     }
     await this.bond.close();
+    clearInterval(this.#ticker);
     for (const lower of this.#options.lowers) await lower.close();
     this.#options.inside.close();
     for (const key of this.#keys) key.wipe();
