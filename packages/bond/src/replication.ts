@@ -1,33 +1,19 @@
-/** What the actor knows and does: slaves, SAs, features, and bringing lowers, table and snapshot to what plan.ts says. */
-import {
-  Feature,
-  type FeatureSet,
-  type LowerDevice,
-  OffloadDevice,
-  type OffloadTable,
-  XfrmError,
-} from '@espalier/xfrm';
-import { type AdSelect, aggregatorId, aggregators, chooseAggregator } from './aggregator.ts';
+/** What the actor does with the SAs: brings lowers, table, words and snapshot to what plan.ts says. */
+import { type LowerDevice, OffloadDevice, type OffloadTable, XfrmError } from '@espalier/xfrm';
+import { aggregatorId } from './aggregator.ts';
 import { BondHands } from './bond-hands.ts';
 import { carryOut, execute, messageOf, Refusal } from './execute.ts';
-import { followFeatures, planFeatures } from './features.ts';
-import { type LinkDelays, type LinkState, stepLink } from './link.ts';
+import { planFeatures } from './features.ts';
+import type { LinkState } from './link.ts';
+import { Membership, type MembershipOptions } from './membership.ts';
 import { Patience } from './patience.ts';
 import {
-  activeSlave,
-  type BondFacts,
-  type BondMode,
-  canTransmit,
-  eligibility,
-  type JoinRefused,
   keptOut,
   type Place,
   planAdd,
   planFree,
   planLeave,
-  replicates,
   transmitters,
-  unfit,
   wantedReplicas,
   wantsReplicas,
 } from './plan.ts';
@@ -36,15 +22,9 @@ import { ReplicaTable } from './replicas.ts';
 import { EVERY_SA, type Slave } from './slave.ts';
 import { SnapshotPublisher } from './snapshot.ts';
 import { writeVeto } from './veto.ts';
-import type { XmitHashPolicy } from './xmit-hash.ts';
 
-export interface ReplicasOptions {
+export interface ReplicasOptions extends MembershipOptions {
   readonly name: string;
-  readonly mode: BondMode;
-  readonly policy: XmitHashPolicy;
-  readonly adSelect: AdSelect;
-  readonly joinRefused: JoinRefused;
-  readonly delays: LinkDelays;
   readonly addMs: number;
   readonly drainMs: number;
   readonly maxSas: number;
@@ -53,7 +33,6 @@ export interface ReplicasOptions {
   readonly offloads: OffloadTable;
   readonly idle: () => Promise<void>;
   readonly closeSockets: ((lower: LowerDevice) => Promise<void>) | null;
-  readonly report: (trouble: XfrmError) => void;
   /** A late answer has changed what can be done. */
   readonly changed: () => void;
 }
@@ -73,31 +52,16 @@ export interface SlaveState {
   readonly software: number;
 }
 
-export class Replicas {
-  readonly slaves: Slave[] = [];
+export class Replicas extends Membership {
   readonly entries: Map<number, SaEntry> = new Map();
   readonly table: ReplicaTable;
   readonly snapshot: SnapshotPublisher;
   readonly hands: BondHands;
-  readonly joinRefused: JoinRefused;
-  mode: BondMode;
-  policy: XmitHashPolicy;
-  adSelect: AdSelect;
-  features: FeatureSet = { hw: 0, wanted: 0, active: 0 };
-  /** 802.3ad: the active aggregator. */
-  aggregator: string | null = null;
-  /** Active-backup: the lower that carries, -1 = none. */
-  active = -1;
   /** Nothing new is wanted. */
   closing = false;
-  /** Rises with everything that can change what should be. */
-  revision = 0;
   readonly #patience: Patience = new Patience();
   readonly #offloads: OffloadTable;
-  readonly #delays: LinkDelays;
   readonly #o: ReplicasOptions;
-  /** Slaves that belong to the enabled bond: losing one of their abilities ends it. */
-  readonly #members: Set<Slave> = new Set();
   /** The SA being added, and why not to go on with it. */
   #incoming: { readonly entry: SaEntry; readonly signal: AbortSignal | undefined } | null = null;
   /** Slots whose add was given up and answered all the same, while a join was still taking the others back. */
@@ -105,12 +69,8 @@ export class Replicas {
 
   constructor(options: ReplicasOptions) {
     const { name, maxSas, maxLowers, workers, offloads, idle } = options;
+    super(options);
     this.#o = options;
-    this.mode = options.mode;
-    this.policy = options.policy;
-    this.adSelect = options.adSelect;
-    this.joinRefused = options.joinRefused;
-    this.#delays = options.delays;
     this.#offloads = offloads;
     this.table = ReplicaTable.create(maxSas, maxLowers);
     this.snapshot = new SnapshotPublisher(workers, maxLowers, idle);
@@ -125,16 +85,16 @@ export class Replicas {
       drainMs: options.drainMs,
       idle,
       closeSockets: options.closeSockets,
-      lowerOf: (index) => this.#slave(index)?.lower,
+      lowerOf: (index) => this.slave(index)?.lower,
       entryOf: (slot) => (this.#incoming?.entry.sa.slot === slot ? this.#incoming.entry : this.entries.get(slot)),
       unwanted: (entry, lower) => this.#unwanted(entry, lower),
       report: options.report,
       lateAnswer: (slot, lower) => {
-        if (this.#slave(lower)?.refusals.delete(slot)) options.changed();
+        if (this.slave(lower)?.refusals.delete(slot)) options.changed();
         else this.#answered.add(slot);
       },
       roomAgain: (lower) => {
-        const refusals = this.#slave(lower)?.refusals;
+        const refusals = this.slave(lower)?.refusals;
         if (refusals === undefined || refusals.size === 0 || refusals.has(EVERY_SA)) return;
         refusals.clear();
         options.changed();
@@ -142,40 +102,12 @@ export class Replicas {
     });
   }
 
-  /** HW_ESP is on. */
-  get enabled(): boolean {
-    return (this.features.active & Feature.HW_ESP) !== 0;
-  }
-
-  members(): Slave[] {
-    return this.slaves.filter((slave) => this.#members.has(slave));
-  }
-
-  candidates(): Slave[] {
-    return this.slaves.filter((slave) => slave.lower.running && !slave.leaving);
-  }
-
   liveSlots(): number[] {
     return [...this.entries.values()].filter((entry) => !entry.dead).map((entry) => entry.sa.slot);
   }
 
-  /** Lowers for every SA, were HW_ESP on. */
-  wantedIfEnabled(): number[] {
-    return wantedReplicas({ ...this.#facts(), enabled: true });
-  }
-
-  /** Why HW_ESP is not offered; '' when it is. */
-  whyNot(): string {
-    const { slaves } = this.#facts();
-    return eligibility(
-      this.mode,
-      this.policy,
-      slaves.filter((s) => s.running),
-    ).why;
-  }
-
   describe(): SlaveState[] {
-    const facts = this.#facts();
+    const facts = this.facts();
     const now = this.snapshot.usable();
     const live = [...this.entries.values()];
     return this.slaves.map((slave, i) => {
@@ -194,59 +126,8 @@ export class Replicas {
     });
   }
 
-  /** Looks at every slave again and draws the conclusions that need no waiting. */
-  look(): void {
-    for (const slave of this.slaves) {
-      slave.look();
-      if (!slave.lower.running || slave.leaving) this.#members.delete(slave);
-    }
-    this.#lookAtLinks();
-    this.#lookAtFeatures();
-    const facts = this.#facts();
-    if (this.mode === '802.3ad') {
-      const ports = facts.slaves
-        .filter((s) => s.running)
-        .map((s) => ({ lower: s.lower, speedMbps: s.speedMbps, up: canTransmit(s), partner: s.partner }));
-      this.aggregator = chooseAggregator(this.adSelect, aggregators(ports), this.aggregator);
-    }
-    const next = this.mode === 'active-backup' ? activeSlave(facts.slaves, this.active) : -1;
-    if (next === this.active) return;
-    // Coming back here later is a new chance.
-    this.#slave(this.active)?.refusals.clear();
-    this.active = next;
-    this.#clearWords();
-  }
-
-  #lookAtLinks(): void {
-    for (const slave of this.slaves) {
-      const impatient = !this.slaves.some((s) => !s.leaving && canTransmit(s.facts()));
-      slave.link = stepLink(slave.link, slave.lower, this.#patience.now, this.#delays, impatient);
-    }
-  }
-
-  /** An enabled bond ends when a member loses what it takes; a slave that comes and has not got it is refused instead. */
-  #lookAtFeatures(): void {
-    if (!this.enabled) {
-      this.features = { ...this.features, hw: this.#offered() };
-      return;
-    }
-    for (const slave of this.candidates()) {
-      if (this.#members.has(slave) || slave.refusals.size > 0) continue;
-      const why = unfit(this.mode, slave.facts());
-      if (why !== null) this.#refuse(slave, EVERY_SA, why);
-      else if (this.mode === 'active-backup') this.#members.add(slave);
-    }
-    const members = this.members().map((slave) => slave.facts());
-    if (members.length === 0 && (this.mode === 'active-backup' || replicates(this.mode, this.policy))) return;
-    const hw = eligibility(this.mode, this.policy, members).features;
-    if (hw === 0) this.disable();
-    else
-      this.features = { ...this.features, hw, active: followFeatures(hw, this.features.wanted, this.features.active) };
-  }
-
-  #offered(): number {
-    const running = this.#facts().slaves.filter((s) => s.running);
-    return eligibility(this.mode, this.policy, running).features;
+  protected now(): number {
+    return this.#patience.now;
   }
 
   /** At once: what changed outside and takes something away. The rest is for `reconcile`. */
@@ -257,21 +138,15 @@ export class Replicas {
     this.#post(false);
   }
 
-  /** HW_ESP goes off at once: nothing resolves any more. `reconcile` flushes, then turns the slaves' bits off. */
+  /** HW_ESP goes off at once; `reconcile` flushes, then turns the slaves' bits off. */
   disable(): void {
-    this.revision++;
-    this.features = { hw: this.features.hw, wanted: 0, active: 0 };
-    this.#members.clear();
-    for (const slave of this.slaves) slave.refusals.clear();
-    this.#clearWords();
-    this.features = { hw: this.#offered(), wanted: 0, active: 0 };
+    this.turnOff();
     this.hands.giveUp();
   }
 
   /** HW_ESP is on from here: every candidate has every SA (see BondDevice.setFeatures). */
   async enable(wanted: number): Promise<void> {
-    this.features = { hw: this.features.hw, wanted, active: wanted };
-    for (const slave of this.candidates()) this.#members.add(slave);
+    this.turnOn(wanted);
     for (const entry of this.entries.values()) this.#show(entry);
     // A slave that came up meanwhile has none: out of usable before anything can be hashed to it.
     if (this.#post(true)) await this.snapshot.grace();
@@ -286,7 +161,7 @@ export class Replicas {
     signal?.addEventListener('abort', abort);
     try {
       for (;;) {
-        const wanted = wantedReplicas(this.#facts());
+        const wanted = wantedReplicas(this.facts());
         const extra = [...entry.replicas.keys()].filter((lower) => !wanted.includes(lower));
         await this.#takeBack(slot, extra);
         const missing = wanted.filter((lower) => !entry.replicas.has(lower));
@@ -367,7 +242,7 @@ export class Replicas {
       this.look();
       await this.#postWhenRoom();
       deleted.push(...(await this.#leave()));
-      for (const lower of wantedReplicas(this.#facts())) {
+      for (const lower of wantedReplicas(this.facts())) {
         // A lower that comes back at once needs the room that its old handles still take; the others do not wait for it.
         await this.#forward(planFree(deleted.filter((place) => place.lower === lower)));
         deleted = deleted.filter((place) => place.lower !== lower);
@@ -382,7 +257,7 @@ export class Replicas {
 
   /** Replicas that should not be: from READY to DELETED. */
   async #leave(): Promise<Place[]> {
-    const wanted = new Set(wantedReplicas(this.#facts()));
+    const wanted = new Set(wantedReplicas(this.facts()));
     const places: Place[] = [];
     for (const entry of this.entries.values())
       for (const lower of entry.replicas.keys())
@@ -394,7 +269,7 @@ export class Replicas {
 
   /** Gives a slave the features and every SA: all of them or, by default, none. */
   async #join(lower: number): Promise<void> {
-    const slave = this.#slave(lower)!;
+    const slave = this.slave(lower)!;
     this.#answered.clear();
     const lacking = [...this.entries.values()].filter(
       (e) => !e.dead && !e.withheld.has(lower) && !e.replicas.has(lower) && !slave.refusals.has(e.sa.slot),
@@ -405,7 +280,7 @@ export class Replicas {
       this.features.active,
     );
     const slots = lacking.map((entry) => entry.sa.slot);
-    const whole = this.#joinsWhole();
+    const whole = this.joinsWhole();
     const batches = whole
       ? [[...steps, ...planAdd(slots, [lower])]]
       : [steps, ...slots.map((slot) => planAdd([slot], [lower]))];
@@ -418,13 +293,8 @@ export class Replicas {
         if (whole || !this.#stillJoins(slave)) return;
       }
     }
-    if (!slave.refusals.has(EVERY_SA) && (!whole || slave.refusals.size === 0)) this.#members.add(slave);
+    this.accept(slave);
     for (const entry of lacking) this.#show(entry);
-  }
-
-  /** A slave that joins takes every SA or is kept out. */
-  #joinsWhole(): boolean {
-    return this.mode !== 'active-backup' && this.joinRefused !== 'software';
   }
 
   #joinRefused(slave: Slave, { step, failures, message, cause }: Refusal): void {
@@ -432,18 +302,12 @@ export class Replicas {
     this.revision++;
     const slot = step.op === 'add' ? step.slot : EVERY_SA;
     if (!(cause instanceof Unwanted) && this.#stillJoins(slave) && !this.#answered.has(slot))
-      this.#refuse(slave, slot, message);
+      this.refuse(slave, slot, message);
     for (const failure of failures) this.#report(failure);
   }
 
   #stillJoins(slave: Slave): boolean {
-    return wantedReplicas(this.#facts()).includes(slave.index);
-  }
-
-  #refuse(slave: Slave, slot: number, why: string): void {
-    slave.refusals.set(slot, why);
-    if (slot === EVERY_SA || this.#joinsWhole()) this.#members.delete(slave);
-    this.#o.report(new XfrmError({ code: 'REFUSED', device: slave.lower.name, what: why }));
+    return wantedReplicas(this.facts()).includes(slave.index);
   }
 
   /** READY replicas become resolvable; in active-backup by the offload word alone. */
@@ -461,7 +325,7 @@ export class Replicas {
     if (entry !== undefined) writeVeto(this.#offloads, entry.sa.slot, entry.replicas.values());
   }
 
-  #clearWords(): void {
+  protected clearWords(): void {
     for (const slot of this.entries.keys()) this.#offloads.clear(slot);
   }
 
@@ -493,7 +357,7 @@ export class Replicas {
 
   /** Lowers that may carry traffic and hold what that needs. `strict`: those that carry it now are looked at as well. */
   #usable(strict: boolean): number[] {
-    const facts = this.#facts();
+    const facts = this.facts();
     const able = transmitters(facts);
     if (!this.enabled || this.mode === 'active-backup') return able;
     const now = strict ? [] : this.snapshot.usable();
@@ -501,7 +365,7 @@ export class Replicas {
   }
 
   #ready(lower: number): boolean {
-    const software = this.joinRefused === 'software' ? this.#slave(lower)!.refusals : null;
+    const software = this.joinRefused === 'software' ? this.slave(lower)!.refusals : null;
     for (const entry of this.entries.values()) {
       if (entry.dead || entry.withheld.has(lower) || entry.replicas.get(lower)?.shown) continue;
       if (!software?.has(entry.sa.slot) && !software?.has(EVERY_SA)) return false;
@@ -579,24 +443,8 @@ export class Replicas {
     if (entry.dead) return 'the SA is gone';
     if (this.closing) return `${this.#o.name} is closing`;
     if (this.#incoming?.entry === entry && this.#incoming.signal?.aborted) return 'it was aborted';
-    const slave = this.#slave(lower);
+    const slave = this.slave(lower);
     if (slave !== undefined && wantsReplicas(this, slave.facts())) return null;
     return `${slave?.lower.name ?? lower} is gone`;
-  }
-
-  #facts(): BondFacts {
-    return {
-      mode: this.mode,
-      policy: this.policy,
-      joinRefused: this.joinRefused,
-      enabled: this.enabled,
-      active: this.active,
-      aggregator: this.aggregator,
-      slaves: this.slaves.map((slave) => slave.facts()),
-    };
-  }
-
-  #slave(lower: number): Slave | undefined {
-    return this.slaves.find((slave) => slave.index === lower);
   }
 }
