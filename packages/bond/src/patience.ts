@@ -1,7 +1,8 @@
 /** Bounds on waiting, in the time of `tick`: the bond has no clock. */
 export class Patience {
-  /** Milliseconds, as last told. */
+  /** Milliseconds since the first tick: what was waited for before it has waited for nothing yet. */
   now = 0;
+  #first: number | null = null;
   readonly #waits: Set<{ readonly due: number; readonly over: () => void }> = new Set();
 
   /** Calls `over` at the first tick `ms` from now or later, unless the returned function is called before. */
@@ -30,16 +31,12 @@ export class Patience {
     });
   }
 
-  tick(now: number): void {
-    this.now = now;
+  tick(ms: number): void {
+    this.#first ??= ms;
+    this.now = ms - this.#first;
     for (const wait of [...this.#waits]) {
-      if (wait.due > now || !this.#waits.delete(wait)) continue;
+      if (wait.due > this.now || !this.#waits.delete(wait)) continue;
       wait.over();
     }
-  }
-
-  /** Everything that is waited for is over now. */
-  end(): void {
-    for (const wait of [...this.#waits]) if (this.#waits.delete(wait)) wait.over();
   }
 }

@@ -426,11 +426,11 @@ export class Replicas extends Membership {
   }
 
   /** Whether a link's delay is over. */
-  tick(now: number): boolean {
-    this.#patience.tick(now);
+  tick(ms: number): boolean {
+    this.#patience.tick(ms);
     for (const entry of this.entries.values()) if (entry.sa.esn && entry.sa.bottom) this.tell(entry);
     this.hands.retry();
-    return this.slaves.some(({ link }) => (link.state === 'fail' || link.state === 'back') && link.due <= now);
+    return this.slaves.some(({ link }) => (link.state === 'fail' || link.state === 'back') && link.due <= this.now());
   }
 
   workerGone(worker: number): void {

@@ -195,6 +195,7 @@ export class Field {
       report: (trouble) => this.troubles.push(trouble),
       ...options,
     });
+    bond.tick(0);
     const ticket = bond.ticket();
     this.#hands = Array.from({ length: this.#workers }, (_, worker) => {
       const slab = createSlab({ frames: 128, frameSize: 512 });

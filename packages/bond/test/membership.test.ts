@@ -29,7 +29,7 @@ const usable = (bond: BondDevice): number[] =>
     .map((s) => s.index);
 
 function bondOf(lowers: FakeLower[], over: Partial<ConstructorParameters<typeof BondDevice>[0]> = {}): BondDevice {
-  return new BondDevice({
+  const bond = new BondDevice({
     name: 'bond0',
     index: 9,
     mode: 'balance-xor',
@@ -40,6 +40,8 @@ function bondOf(lowers: FakeLower[], over: Partial<ConstructorParameters<typeof 
     offloads: OffloadTable.create(4),
     ...over,
   });
+  bond.tick(0);
+  return bond;
 }
 
 describe('membership', () => {

@@ -126,6 +126,29 @@ describe('an add that is slow', () => {
   });
 });
 
+describe('time', () => {
+  it('begins with the first tick: what was asked for before it is not late at once', async () => {
+    const offloads = OffloadTable.create(8);
+    const lower = new FakeLower(0);
+    const options = { name: 'bond0', index: 9, mode: '802.3ad', xmitHashPolicy: 'layer3+4' } as const;
+    const bond = new BondDevice({ ...options, maxSas: 8, maxLowers: 8, workers: 1, offloads });
+    await bond.enslave(lower);
+    await bond.setFeatures(1);
+    let answer: (handle: number) => void = () => {};
+    lower.xfrm.stateAdd = () =>
+      new Promise((resolve) => {
+        answer = resolve;
+      });
+    const adding = bond.stateAdd(sa(0));
+    await turns();
+    bond.tick(1_000_000);
+    bond.tick(1_001_999);
+    await turns();
+    answer(7);
+    expect(await adding).toBe(1);
+  });
+});
+
 describe('features that are not answered', () => {
   it('count as refused after their bound, and as taken when the answer comes after all', async () => {
     const f = await field();
