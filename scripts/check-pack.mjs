@@ -18,7 +18,7 @@ const TYPESCRIPT = 'typescript@6.0.3';
 /** Packages that run where there is no Node, and the most a minified, gzipped bundle of each may weigh, with all it needs, KiB. */
 const PURE = {
   '@espalier/wire': 8,
-  '@espalier/replay': 6,
+  '@espalier/replay': 8,
   '@espalier/xfrm': 14,
   '@espalier/esp': 48,
   '@espalier/bond': 24,
