@@ -14,8 +14,11 @@ const CAPACITY = 64;
 const MTU = 1500;
 const PORTS = { sport: 4500, dport: 4500 };
 
+/** What the gateway needs of a cable. */
+type Wire = Pick<Cable, 'send' | 'onFrame'>;
+
 interface End {
-  readonly cable: Cable;
+  readonly cable: Wire;
   readonly path: EspPath;
   readonly waiting: Buffer[];
   /** What was dropped, by reason. */
@@ -37,7 +40,7 @@ export class EspGateway {
 
   constructor(
     planned: readonly Planned[],
-    cables: Readonly<Record<Side, Cable>>,
+    cables: Readonly<Record<Side, Wire>>,
     engines: Readonly<Record<Side, CryptoEngine>>,
   ) {
     this.#count = planned.length;
@@ -60,7 +63,16 @@ export class EspGateway {
     return dropName(this.#slab.rows[Row.FATE]!);
   }
 
-  #end(side: Side, planned: readonly Planned[], cable: Cable, engine: CryptoEngine): End {
+  /** Seals an inner packet for `side`; null when it was dropped. */
+  seal(side: Side, packet: Uint8Array): Buffer | null {
+    const { bytes, rows } = this.#slab;
+    this.#fill([packet]);
+    resetRow(rows, 0, rows[Row.START]!, rows[Row.END]!, RowState.UNSET);
+    this.ends[side].path.outbound(this.#burst);
+    return rows[Row.FATE] === 0 ? Buffer.from(bytes.subarray(rows[Row.START]!, rows[Row.END]!)) : null;
+  }
+
+  #end(side: Side, planned: readonly Planned[], cable: Wire, engine: CryptoEngine): End {
     const other = otherSide(side);
     const path = new EspPath({
       slab: this.#slab,
@@ -156,7 +168,7 @@ export class EspGateway {
     }
   }
 
-  #fill(frames: readonly Buffer[]): void {
+  #fill(frames: readonly Uint8Array[]): void {
     const { bytes, frameSize, headroom, rows } = this.#slab;
     frames.forEach((frame, i) => {
       const start = i * frameSize + headroom;
@@ -192,7 +204,7 @@ function common(p: Planned, sa: PlannedSa) {
 }
 
 /** Network order. */
-function addressBytes(text: string): Uint8Array {
+export function addressBytes(text: string): Uint8Array {
   if (isIPv4(text)) return Uint8Array.from(text.split('.'), Number);
   const [head = '', tail = ''] = text.split('::');
   const words = (half: string): number[] =>

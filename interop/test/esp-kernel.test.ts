@@ -1,7 +1,8 @@
 /**
  * Our ESP against Linux: every algorithm, mode, family, ESN and NAT-T that both have (pairs of them unless ESPALIER_LONG=1).
  * One boot; a ping each way and 64 KiB of TCP each way per combination, across 2^32 with ESN and across 2^31 without; then
- * one replayed frame per SA in all four directions. The table is printed and in build/esp-kernel.txt.
+ * one replayed and one forged frame per SA in all four
+ * directions. The table is printed and in build/esp-kernel.txt.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { nobleEngine } from '@espalier/esp';
@@ -157,7 +158,43 @@ describe.skipIf(missing !== null)(`ESP against Linux${missing === null ? '' : ` 
     const refused = { XfrmInStateSeqError: planned.length };
     expect(await stats()).toEqual({ a: refused, b: refused });
   }, 60_000);
+
+  it('has forged frames with a fresh number refused at both ends, and no window moves', async () => {
+    for (const side of SIDES) {
+      const { cable, lastIn, lastOut, windows } = gateway.ends[side];
+      const before = await kernelSas(kernel, side);
+      for (const p of planned) {
+        const top = windows[p.index]!.top();
+        const fate = gateway.open(side, forged(p, lastIn.get(p.index)!));
+        if (fate !== 'ICV') fault(p, `a forged frame of ${side}: ${fate}`);
+        if (windows[p.index]!.top() !== top) fault(p, `a forged frame of ${side} moved the window`);
+        cable.send(forged(p, lastOut.get(p.index)!));
+        if (p.index % 16 === 15) await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      for (let tries = 0; tries < 50; tries++) {
+        if ((await xfrmStat(kernel, side)).XfrmInStateProtoError! >= planned.length) break;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      const after = await kernelSas(kernel, side);
+      for (const p of planned) {
+        const { failures, top } = after.get(p.fromGateway[side].spi)!;
+        if (failures !== 1) fault(p, `${side} counted ${failures} failures`);
+        if (top !== before.get(p.fromGateway[side].spi)!.top) fault(p, `a forged frame moved the window of ${side}`);
+      }
+    }
+    expect(freshFaults()).toEqual([]);
+  }, 60_000);
 });
+
+/** The frame with its number one higher and its last ICV word one lower: the UDP checksum of IPv6, if any, still holds. */
+function forged(p: Planned, frame: Buffer): Buffer {
+  const copy = Buffer.from(frame);
+  const low = 14 + (p.family[3] === '4' ? 20 : 40) + (p.natt ? 8 : 0) + 6;
+  copy.writeUInt16BE(copy.readUInt16BE(low) + 1, low);
+  const last = copy.readUInt16BE(copy.length - 2);
+  copy.writeUInt16BE(last === 0 ? 0xfffe : last - 1, copy.length - 2);
+  return copy;
+}
 
 /** What is not zero. */
 function counted(stat: Record<string, number>): Record<string, number> {
