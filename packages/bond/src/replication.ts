@@ -294,7 +294,8 @@ export class Replicas extends Membership {
       }
     }
     this.accept(slave);
-    for (const entry of lacking) this.#show(entry);
+    // Also what an earlier join had added when the slave went away for a moment.
+    for (const entry of this.entries.values()) if (entry.replicas.get(lower)?.shown === false) this.#show(entry);
   }
 
   #joinRefused(slave: Slave, { step, failures, message, cause }: Refusal): void {
