@@ -1,4 +1,5 @@
 /** The kernel's part of the ESP tests: two networks, their SAs and policies in one batch, and what it counted. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ALGORITHMS, type AlgorithmName, keyParts } from '@espalier/xfrm';
 import { GATEWAY_MAC, LINKS, otherSide, type Planned, type PlannedSa, SIDES, type Side } from './esp-plan.ts';
@@ -6,7 +7,8 @@ import { type ExecResult, type Kernel, kernelMissing, which } from './kernel.ts'
 
 /** Modules besides those that `kernel.ts` always loads. */
 export const ESP_MODULES = ['sha1_generic'];
-const PEER = join(import.meta.dirname, 'tcp-peer.pl');
+/** Copied into the kernel's own /tmp, which hides the host's: this folder may lie below that. */
+const PEER = '/tmp/tcp-peer.pl';
 const WINDOW = 1024;
 const ESP_IN_UDP = 4500;
 
@@ -30,6 +32,8 @@ export function espKernelMissing(): string | null {
 
 /** Makes networks a and b of NICs `a` and `b`, and installs the SAs. */
 export async function installKernelSide(kernel: Kernel, planned: readonly Planned[]): Promise<void> {
+  const peer = readFileSync(join(import.meta.dirname, 'tcp-peer.pl'), 'utf8');
+  await kernel.run(`cat >${PEER} <<'PERL'\n${peer}\nPERL`);
   await kernel.run(SIDES.map(networkCommands).join('\n'));
   for (const side of SIDES) {
     const lines = planned.flatMap((p) => saLines(p, side));
