@@ -1,7 +1,11 @@
 // `pnpm bench [compare REF] ...`: bundles bench/ from source (Node 20 runs no TypeScript) and runs it.
 import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { buildSync } from 'esbuild';
+
+// Scenarios are bundled elsewhere: the addon is where it was built.
+process.env.ESPALIER_ADDON ??= join(process.cwd(), 'packages/native/build/espalier.node');
 
 const args = process.argv.slice(2);
 const program = args[0] === 'compare' ? args.shift() : 'main';

@@ -33,7 +33,9 @@ export async function bundle(root: string, tree: string, names: readonly string[
         // A second tree has no node_modules of its own.
         nodePaths: [join(root, 'bench', 'node_modules'), join(root, 'packages', 'esp', 'node_modules')],
         plugins: [packagesOf(tree)],
-        banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
+        banner: {
+          js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+        },
       });
       return { name, file };
     }),

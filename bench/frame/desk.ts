@@ -12,7 +12,8 @@ import {
   type RowState,
   resetRow,
 } from '@espalier/wire';
-import { ALGORITHMS, type AlgorithmName, type CryptoEngine, type PolicyTicket, SaKey } from '@espalier/xfrm';
+import { ALGORITHMS, type AlgorithmName, type CryptoEngine, type PolicyTicket, SaKey, XfrmError } from '@espalier/xfrm';
+import { openEngine } from 'espalier';
 import { nullEngine } from './null-engine.ts';
 import { V4 } from './packets.ts';
 
@@ -54,12 +55,25 @@ export class Desk {
   }
 }
 
-export type EngineName = 'noble' | 'node' | 'none';
+export type EngineName = 'noble' | 'node' | 'none' | NativeName;
+type NativeName = 'ipsec-mb' | 'openssl';
 
 /** `none` leaves bytes as they are: what a packet costs besides its cipher. */
 export function engineOf(name: EngineName): CryptoEngine {
+  if (name === 'ipsec-mb' || name === 'openssl') return openEngine(name);
   return name === 'noble' ? nobleEngine() : name === 'node' ? nodeEngine() : nullEngine();
 }
+
+/** The addon's engines that this machine has. */
+export const NATIVE: readonly NativeName[] = (['ipsec-mb', 'openssl'] as const).filter((name) => {
+  try {
+    openEngine(name);
+    return true;
+  } catch (error) {
+    if (error instanceof XfrmError) return false;
+    throw error;
+  }
+});
 
 /** Key material of every SA here: 3, 6, 9, ... */
 export function material(algorithm: AlgorithmName): Uint8Array {

@@ -1,7 +1,7 @@
 import { RowState, resetRow } from '@espalier/wire';
 import { ALGORITHMS, type AlgorithmName } from '@espalier/xfrm';
 import { bareNoble, bareNode } from '../frame/bare.ts';
-import { Desk, type EngineName, engineOf, material, pathOf, protectAll, saPair } from '../frame/desk.ts';
+import { Desk, type EngineName, engineOf, material, NATIVE, pathOf, protectAll, saPair } from '../frame/desk.ts';
 import { ipv4 } from '../frame/packets.ts';
 import { product, type Scenario, type Trial, type Variant } from '../frame/scenario.ts';
 
@@ -94,7 +94,7 @@ export default {
     'received frame to inner packet through EspPath, shared window included, 32 at a time, against the bare cipher call',
   variants: product({
     algorithm: NAMES,
-    by: ['none', 'bare noble', 'noble', 'bare node', 'node'],
+    by: ['none', 'bare noble', 'noble', 'bare node', 'node', ...NATIVE],
     size: [64, 576, 1400],
   }),
   anchor: (v) => (v.by === 'noble' || v.by === 'node' ? { ...v, by: `bare ${v.by}` } : null),
@@ -102,7 +102,7 @@ export default {
     for (const algorithm of NAMES)
       for (const size of [64, 576, 1400]) {
         const frames = seal(algorithm, size, 'node', BURST);
-        for (const engine of ['noble', 'node'] as const) {
+        for (const engine of ['noble', 'node', ...NATIVE] as const) {
           const desk = new Desk(BURST);
           const path = pathOf(desk, engineOf(engine));
           path.addInbound(saPair(algorithm).in);

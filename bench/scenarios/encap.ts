@@ -3,7 +3,17 @@ import { nodeEngine } from '@espalier/esp/node';
 import { RowState, resetRow } from '@espalier/wire';
 import { ALGORITHMS, type AlgorithmName } from '@espalier/xfrm';
 import { type Bare, bareNoble, bareNode } from '../frame/bare.ts';
-import { Desk, type EngineName, engineOf, material, pathOf, protectAll, type SaPair, saPair } from '../frame/desk.ts';
+import {
+  Desk,
+  type EngineName,
+  engineOf,
+  material,
+  NATIVE,
+  pathOf,
+  protectAll,
+  type SaPair,
+  saPair,
+} from '../frame/desk.ts';
 import { ipv4 } from '../frame/packets.ts';
 import { product, type Scenario, type Trial, type Variant } from '../frame/scenario.ts';
 
@@ -69,7 +79,7 @@ export default {
   about: 'inner packet to sealed ESP frame through EspPath, 32 at a time, against the bare cipher call',
   variants: product({
     algorithm: NAMES,
-    by: ['none', 'bare noble', 'noble', 'bare node', 'node'],
+    by: ['none', 'bare noble', 'noble', 'bare node', 'node', ...NATIVE],
     size: [64, 576, 1400],
   }),
   anchor: (v) => (v.by === 'noble' || v.by === 'node' ? { ...v, by: `bare ${v.by}` } : null),
@@ -77,7 +87,7 @@ export default {
     for (const algorithm of NAMES)
       for (const size of [64, 576, 1400]) {
         const inner = ipv4(size);
-        const sealed = (['noble', 'node'] as const).map((engine) => {
+        const sealed = (['noble', 'node', ...NATIVE] as const).map((engine) => {
           const { desk, path, sa } = sender(algorithm, engine);
           for (let i = 0; i < BURST; i++) desk.put(inner, RowState.UNSET);
           path.outbound(desk.burst);

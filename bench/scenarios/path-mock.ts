@@ -14,7 +14,7 @@ import {
   SaKey,
   settle,
 } from '@espalier/xfrm';
-import { Desk, type EngineName, engineOf, type SaPair, saPair } from '../frame/desk.ts';
+import { Desk, type EngineName, engineOf, NATIVE, type SaPair, saPair } from '../frame/desk.ts';
 import { ipv4 } from '../frame/packets.ts';
 import { product, type Scenario, type Trial } from '../frame/scenario.ts';
 
@@ -146,7 +146,7 @@ export default {
   name: 'path-mock',
   about: 'inner packet, ESP, bond, mock wire, ESP, inner packet: 8 SAs, one thread does both ends',
   variants: [
-    ...product({ engine: ['none', 'noble', 'node'], size: [64, 576, 1400], slaves: [4] }),
+    ...product({ engine: ['none', 'noble', 'node', ...NATIVE], size: [64, 576, 1400], slaves: [4] }),
     ...product({ engine: ['none'], size: [576], slaves: [1, 2, 8] }),
   ],
   async prove() {
