@@ -1,5 +1,5 @@
 import { SoftOffload } from '@espalier/esp';
-import { type Binding, errnoName, LinkWatch, linkInfo, load } from '@espalier/native';
+import { errnoName, LinkWatch, linkInfo, load } from '@espalier/native';
 import { ESP_UDP_PORT } from '@espalier/wire';
 import {
   createPortStats,
@@ -110,7 +110,7 @@ export class UdpDevice implements LowerDevice {
     const socket = binding.udpOpen(local.address, local.port ?? ESP_UDP_PORT, peer.address, peer.port ?? ESP_UDP_PORT);
     if (socket < 0) throw cannotBind(name, socket);
     binding.udpClose(socket);
-    const watch = info === null ? null : watchOf(binding, device!, info.index, watchMs);
+    const watch = info === null ? null : new LinkWatch(binding, device!, info.index, watchMs);
     return new UdpDevice(options, options.mtu ?? info?.mtu ?? 1500, watch);
   }
 
@@ -165,10 +165,6 @@ export class UdpDevice implements LowerDevice {
     this.xfrm.close();
     this.#watch?.close();
   }
-}
-
-function watchOf(binding: Binding, device: string, ifindex: number, watchMs: number): LinkWatch {
-  return new LinkWatch(binding, device, ifindex, watchMs);
 }
 
 /** Why a socket of this lower could not be opened. */
