@@ -1,5 +1,9 @@
-import { NO_POLICY, PolicyAction, type PolicyTicket, Spd } from '@espalier/xfrm';
+import { NO_POLICY, PolicyAction, type PolicyTicket, type PortRange, Spd } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
+import { PolicyIndex } from '../src/policy-index.ts';
+import { PolicyList } from '../src/policy-list.ts';
+
+const ROUNDS = process.env.ESPALIER_LONG ? 5000 : 50;
 
 const v4 = (...bytes: number[]): Uint8Array => Uint8Array.from(bytes);
 const v6 = (...words: number[]): Uint8Array => {
@@ -47,6 +51,92 @@ const TCP = 6;
 const UDP = 17;
 const NET = v4(10, 1, 0, 0);
 const ANY = v4(0, 0, 0, 0);
+
+class Dice {
+  #x: number;
+
+  constructor(seed: number) {
+    this.#x = seed;
+  }
+
+  below(n: number): number {
+    this.#x = (Math.imul(this.#x, 1_103_515_245) + 12_345) >>> 0;
+    return (this.#x >>> 8) % n;
+  }
+
+  one<T>(all: readonly T[]): T {
+    return all[this.below(all.length)]!;
+  }
+}
+
+/** Addresses that differ in few bits, some at the end of every word, so that prefixes of every length part them. */
+function randomAddress(dice: Dice, bytes: 4 | 16): Uint8Array {
+  const address = new Uint8Array(bytes).fill(0x5a);
+  for (let n = dice.below(3); n > 0; n--) {
+    const bit = dice.below(2) ? bytes * 8 - 1 - dice.below(4) : dice.below(bytes * 8);
+    address[bit >> 3] = address[bit >> 3]! ^ (0x80 >> (bit & 7));
+  }
+  return address;
+}
+
+function randomBits(dice: Dice, bytes: 4 | 16): number {
+  return dice.one([bytes * 8, bytes * 8 - 3, bytes * 8 - 3, 16, 0, dice.below(bytes * 8 + 1)]);
+}
+
+function randomPolicy(dice: Dice, bytes: 4 | 16, slot: number): PolicyTicket {
+  const range = (): PortRange => {
+    const first = dice.below(6);
+    return dice.below(4) ? [first, first + dice.below(6 - first)] : 'opaque';
+  };
+  return {
+    source: randomAddress(dice, bytes),
+    sourceBits: randomBits(dice, bytes),
+    destination: randomAddress(dice, bytes),
+    destinationBits: randomBits(dice, bytes),
+    protocol: dice.one([null, null, TCP, UDP]),
+    ...(dice.below(3) ? {} : { sourcePorts: range() }),
+    ...(dice.below(3) ? {} : { destinationPorts: range() }),
+    action: 'protect',
+    slot,
+  };
+}
+
+interface Packet {
+  readonly view: DataView;
+  readonly at: number;
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly protocol: number;
+  /** null: they cannot be seen. */
+  readonly ports: readonly [number, number] | null;
+}
+
+function randomPacket(dice: Dice, bytes: 4 | 16): Packet {
+  const [source, destination] = [randomAddress(dice, bytes), randomAddress(dice, bytes)];
+  const protocol = dice.one([TCP, UDP, 47]);
+  const ports = protocol === 47 ? null : ([dice.below(6), dice.below(6)] as const);
+  const [view, at] = packet(source, destination, protocol, ports ? [0, ports[0], 0, ports[1]] : [1, 2, 3, 4]);
+  if (bytes === 4) view.setUint16(at + 2, 24);
+  return { view, at, source, destination, protocol, ports };
+}
+
+function matchesPlainly(p: PolicyTicket, it: Packet): boolean {
+  const inPrefix = (address: Uint8Array, prefix: Uint8Array, bits: number): boolean => {
+    for (let bit = 0; bit < bits; bit++)
+      if (((address[bit >> 3]! ^ prefix[bit >> 3]!) & (0x80 >> (bit & 7))) !== 0) return false;
+    return true;
+  };
+  const inPorts = (port: number | undefined, want: PortRange | undefined): boolean =>
+    want === undefined ||
+    (want === 'opaque' ? port === undefined : port !== undefined && port >= want[0] && port <= want[1]);
+  return (
+    inPrefix(it.source, p.source, p.sourceBits) &&
+    inPrefix(it.destination, p.destination, p.destinationBits) &&
+    (p.protocol === null || p.protocol === it.protocol) &&
+    inPorts(it.ports?.[0], p.sourcePorts) &&
+    inPorts(it.ports?.[1], p.destinationPorts)
+  );
+}
 
 describe('Spd', () => {
   it('lets the first policy that matches decide', () => {
@@ -163,59 +253,37 @@ describe('Spd', () => {
     expect(() => new Spd([{ ...any, protocol: TCP, slot: 1, sourcePorts: [0, 65_536] }])).toThrow(RangeError);
   });
 
-  it('agrees with a list searched the plain way on random policies and packets', () => {
-    let x = 7;
-    const below = (n: number): number => {
-      x = (Math.imul(x, 1_103_515_245) + 12_345) >>> 0;
-      return (x >>> 8) % n;
-    };
-    for (let round = 0; round < 40; round++) {
-      const policies: PolicyTicket[] = Array.from({ length: 1 + below(8) }, (_, slot) => {
-        const range = (): [number, number] => {
-          const first = below(6);
-          return [first, first + below(6 - first)];
-        };
-        return {
-          source: v4(10, 0, 0, below(4)),
-          sourceBits: 29 + below(4),
-          destination: v4(10, 0, 0, below(4)),
-          destinationBits: 29 + below(4),
-          protocol: [null, TCP, UDP][below(3)]!,
-          ...(below(2) ? { sourcePorts: below(4) ? range() : ('opaque' as const) } : {}),
-          ...(below(2) ? { destinationPorts: range() } : {}),
-          action: 'protect',
-          slot,
-        };
-      });
-      const spd = new Spd(policies);
-      for (let k = 0; k < 200; k++) {
-        const s = below(4);
-        const d = below(4);
-        const protocol = [TCP, UDP, 47][below(3)]!;
-        const ports = protocol === 47 ? null : [below(6), below(6)];
-        const [view, at] = packet(
-          v4(10, 0, 0, s),
-          v4(10, 0, 0, d),
-          protocol,
-          ports ? [0, ports[0]!, 0, ports[1]!] : [1, 2, 3, 4],
-        );
-        view.setUint16(at + 2, 24);
-        const inPrefix = (a: number, p: number, bits: number): boolean => a >> (32 - bits) === p >> (32 - bits);
-        const inPorts = (port: number | undefined, want: PolicyTicket['sourcePorts']): boolean =>
-          want === undefined ||
-          (want === 'opaque' ? port === undefined : port !== undefined && port >= want[0] && port <= want[1]);
-        const naive = policies.find(
-          (p) =>
-            inPrefix(s, p.source[3]!, p.sourceBits) &&
-            inPrefix(d, p.destination[3]!, p.destinationBits) &&
-            (p.protocol === null || p.protocol === protocol) &&
-            inPorts(ports?.[0], p.sourcePorts) &&
-            inPorts(ports?.[1], p.destinationPorts),
-        );
-        expect(spd.lookup(view, at)).toBe(naive?.slot ?? NO_POLICY);
+  it.each([
+    { bytes: 4, few: 'from 1 to 8', most: 8 },
+    { bytes: 4, few: 'up to 100', most: 100 },
+    { bytes: 16, few: 'from 1 to 8', most: 8 },
+    { bytes: 16, few: 'up to 100', most: 100 },
+  ] as const)(
+    'agrees with policies read the plain way, addresses of $bytes bytes, $few policies, on random policies and packets',
+    ({ bytes, most }) => {
+      const dice = new Dice(bytes + most);
+      const met = new Map<number, number>();
+      for (let round = 0; round < ROUNDS; round++) {
+        const policies = Array.from({ length: 1 + dice.below(most) }, (_, slot) => randomPolicy(dice, bytes, slot));
+        const finders = [new PolicyList(policies, bytes), new PolicyIndex(policies, bytes)];
+        const spd = new Spd(policies);
+        for (let k = 0; k < 200; k++) {
+          const it = randomPacket(dice, bytes);
+          const naive = policies.findIndex((p) => matchesPlainly(p, it));
+          expect(finders.map((f) => (bytes === 4 ? f.find4(it.view, it.at) : f.find6(it.view, it.at)))).toEqual([
+            naive,
+            naive,
+          ]);
+          expect(spd.lookup(it.view, it.at)).toBe(naive < 0 ? NO_POLICY : policies[naive]!.slot);
+          met.set(naive, (met.get(naive) ?? 0) + 1);
+        }
       }
-    }
-  });
+      // Misses, first policies and late ones have all been seen.
+      expect(met.get(-1)).toBeGreaterThan(ROUNDS);
+      expect(met.get(0)).toBeGreaterThan(ROUNDS);
+      expect(met.size).toBeGreaterThan(most / 2);
+    },
+  );
 
   it('redirects every policy of one SA to another at once', () => {
     const spd = new Spd([policy(NET, 16, ANY, 0, 5), policy(v6(), 0, v6(), 0, 5), policy(ANY, 0, ANY, 0, 6)]);
