@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { ReplayWindow } from '@espalier/replay';
 import { Row, RowState } from '@espalier/wire';
-import { ALGORITHMS, type AlgorithmName, type CryptoEngine, dropName, SaKey } from '@espalier/xfrm';
+import { ALGORITHMS, type AlgorithmName, dropName, SaKey } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
-import { nodeEngine } from '../src/engines/node.ts';
-import { EspPath, nobleEngine } from '../src/index.ts';
+import { EspPath } from '../src/index.ts';
 import { Bench, hex, toHex } from './bench-rows.ts';
+import { HERE } from './every-engine.ts';
 
 interface Sa {
   readonly id: number;
@@ -72,10 +72,6 @@ const DIFFERS: Readonly<Record<string, string>> = {
   '6 plaintext only pad length and next header': 'a transport packet without payload is an IP packet all the same',
   '6 next header 255': 'handed on: which protocols there are is for the stack behind us',
 };
-const engines: [string, () => CryptoEngine][] = [
-  ['noble', nobleEngine],
-  ['node', nodeEngine],
-];
 
 function addressOf(text: string): Uint8Array {
   if (text.includes('.')) return Uint8Array.from(text.split('.'), Number);
@@ -86,11 +82,12 @@ function addressOf(text: string): Uint8Array {
   );
 }
 
-describe.each(engines)('frames that a Linux kernel has judged, engine %s', (_, make) => {
+describe.each(HERE)('frames that a Linux kernel has judged, engine %s', (name, make) => {
   it('meet the same fate here, but for a list with reasons', () => {
     const wrong: string[] = [];
     let judged = 0;
-    for (const sa of corpus.sas) {
+    const sas = corpus.sas.filter((sa) => make().algorithms.includes(NAMES[sa.alg]!));
+    for (const sa of sas) {
       const algorithm = NAMES[sa.alg]!;
       const window = ReplayWindow.create({ size: sa.window, esn: sa.esn });
       if (sa.firstSeq > 0) window.acceptUpTo(sa.firstSeq - 1);
@@ -123,6 +120,8 @@ describe.each(engines)('frames that a Linux kernel has judged, engine %s', (_, m
       }
     }
     expect(wrong).toEqual([]);
-    expect(judged).toBe(283);
+    // The addon has some of the transforms only.
+    if (!name.startsWith('native')) expect(judged).toBe(283);
+    expect(judged).toBeGreaterThan(100);
   });
 });

@@ -12,14 +12,11 @@ import {
 } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
 import { nodeEngine } from '../src/engines/node.ts';
-import { EspPath, type InboundTicket, nobleEngine, type OutboundTicket } from '../src/index.ts';
+import { EspPath, type InboundTicket, type OutboundTicket } from '../src/index.ts';
 import { Bench, hex, ipv4, ipv6, toHex } from './bench-rows.ts';
+import { HERE } from './every-engine.ts';
 
 const read = (name: string): unknown => JSON.parse(readFileSync(new URL(`vectors/${name}`, import.meta.url), 'utf8'));
-const engines: [string, () => CryptoEngine][] = [
-  ['noble', nobleEngine],
-  ['node', nodeEngine],
-];
 const LINK = hex('02000000000b02000000000a0000');
 const V4 = { source: hex('c0000201'), destination: hex('c0000202') };
 const V6 = { source: hex('20010db8000000000000000000000001'), destination: hex('20010db8000000000000000000000002') };
@@ -89,7 +86,7 @@ function path(make: () => CryptoEngine, bench: Bench): EspPath {
   });
 }
 
-describe.each(engines)('the path with engine %s', (_, make) => {
+describe.each(HERE)('the path with engine %s', (_, make) => {
   const combinations: Options[] = [];
   const everywhere = ['aes128gcm16', 'chacha20poly1305', 'aes256cbc-sha256'];
   for (const algorithm of make().algorithms)
