@@ -1,3 +1,4 @@
+export type { ResyncBounds } from './ahead.ts';
 export { AUDITABLE, type AuditEvent, type AuditOptions, AuditRing, type AuditSink } from './audit.ts';
 export { jointEngine, SECOND_KEYS } from './engines/joint.ts';
 export { type AeadBinding, type AeadProvider, nativeEngine } from './engines/native.ts';

@@ -97,7 +97,7 @@ export class EspOutbound {
 
   /**
    * Turns rows `list[from .. to)`, checked inner packets of this SA, into TO_SEAL rows, or gives them a FATE (TOO_BIG,
-   * NO_ROOM, FRAGMENT, TTL, LIFETIME, EXHAUSTED). `list` is the caller's scratch: rows that do not fit are moved behind the others.
+   * NO_ROOM, FRAGMENT, BAD_STATE, TTL, LIFETIME, EXHAUSTED). `list` is the caller's scratch: rows that do not fit are moved behind the others.
    */
   encap(burst: Burst, list: Int32Array, from: number, to: number): void {
     const { rows } = burst;
@@ -134,6 +134,7 @@ export class EspOutbound {
     const r = row * Row.WORDS;
     this.#refresh();
     const inner = row * slab.frameSize + Math.max(slab.headroom, this.#header.length + this.#ivLength);
+    rows[r + Row.STATE] = RowState.UNSET;
     rows[r + Row.START] = inner;
     rows[r + Row.END] = inner + length;
     rows[r + Row.FATE] = this.#room(burst, row, inner, length, inner - this.#header.length - this.#ivLength);
@@ -193,6 +194,8 @@ export class EspOutbound {
     if (this.ticket.decrementTtl && !decrementTtl(slab.view, start)) return DropReason.TTL;
     if (this.#tunnel)
       return this.#room(burst, row, start, this.#padded(length), start - this.#header.length - this.#ivLength);
+    // The header stays the packet's own, and the peer finds its SA by that.
+    if ((slab.view.getUint8(start) >> 4 === 6) !== this.#header.v6) return DropReason.BAD_STATE;
     const split = transportSplit(slab.view, start, start + length);
     if (split === NO_SPLIT) return DropReason.FRAGMENT;
     rows[r + Row.ESP] = split;

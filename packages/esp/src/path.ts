@@ -40,6 +40,7 @@ import {
   Spd,
   XfrmError,
 } from '@espalier/xfrm';
+import { Ahead, type ResyncBounds } from './ahead.ts';
 import type { AuditSink } from './audit.ts';
 import { EspInbound } from './inbound.ts';
 import { EspOutbound } from './outbound.ts';
@@ -56,6 +57,22 @@ import { finishUdp6 } from './udp-checksum.ts';
  * PACKETS and BYTES (of the inner packets) count what went through.
  */
 export const SaStat = { PACKETS: 0, BYTES: 1, DROPPED: 2, SOFTWARE: 3, DROPS: 4, COLUMNS: 4 + DROP_CODES } as const;
+
+/** Indexed by DropReason: 1 = what ports and bonds say and the way in never does. */
+const OF_PORTS: Uint8Array = (() => {
+  const table = new Uint8Array(256);
+  for (const reason of [
+    DropReason.NO_ROOM,
+    DropReason.LINK_DOWN,
+    DropReason.UNSET,
+    DropReason.TOO_BIG,
+    DropReason.NO_LOWER_HANDLE,
+    DropReason.NO_NEIGHBOUR,
+    DropReason.NO_USABLE_SLAVE,
+  ])
+    table[reason] = 1;
+  return table;
+})();
 
 export interface EspPathOptions {
   readonly slab: FrameSlab;
@@ -99,6 +116,8 @@ export class EspPath {
   readonly #inbound: (EspInbound | null)[];
   readonly #index: SadIndex;
   readonly #groups: SaGroups;
+  /** Inbound SAs whose next frames are to be tried in later subspaces; empty but for `resync`. */
+  readonly #ahead: Map<number, Ahead> = new Map();
   /** For errors about our packets. */
   readonly #bySpi: Map<number, EspOutbound[]> = new Map();
   #policies: Spd = new Spd([]);
@@ -186,6 +205,7 @@ export class EspPath {
     const sa = this.#outbound[slot] ?? this.#inbound[slot];
     if (!sa) throw new XfrmError({ code: 'NOT_FOUND', what: `no SA in slot ${slot}` });
     this.#index.remove(slot);
+    this.#ahead.delete(slot);
     this.#engine.remove(sa.key);
     if (this.#outbound[slot]) {
       const left = this.#bySpi.get(sa.ticket.spi)!.filter((s) => s !== sa);
@@ -210,6 +230,19 @@ export class EspPath {
   switchOutbound(from: number, to: number): number {
     if (!this.#outbound[to]) throw new XfrmError({ code: 'NOT_FOUND', what: `no outbound SA in slot ${to}` });
     return this.#policies.redirect(from, to);
+  }
+
+  /**
+   * Resynchronises an inbound SA with a sender that has gone on for more than 2^32 numbers unheard (RFC 4303 A3): its next
+   * `frames` received frames on this worker are tried under the high halves that follow, `attempts` each, until one ICV
+   * holds and commits. Only ever on this word, so that a forger costs nothing more until it is given, and at most
+   * frames * attempts ICVs then; the sign to give it by is a run of ICV drops (`stats`) with nothing accepted. What a
+   * lower opens with numbers of its own is not tried. Throws XfrmError NOT_FOUND, UNSUPPORTED without ESN, or RangeError.
+   */
+  resync(slot: number, bounds: ResyncBounds = {}): void {
+    const sa = this.#inbound[slot];
+    if (!sa) throw new XfrmError({ code: 'NOT_FOUND', what: `no inbound SA in slot ${slot}` });
+    this.#ahead.set(slot, new Ahead(sa, this.#engine, this.#slab, bounds));
   }
 
   /** Largest inner packet that an outbound SA takes now, bytes. Throws XfrmError NOT_FOUND. */
@@ -264,7 +297,11 @@ export class EspPath {
     const at = burst.length;
     burst.list[burst.length++] = frame;
     sa.dummy(burst, frame, length);
-    if (burst.rows[frame * Row.WORDS + Row.FATE] !== 0) return;
+    const fate = burst.rows[frame * Row.WORDS + Row.FATE]!;
+    if (fate !== 0) {
+      this.#countDrop(slot, fate);
+      return;
+    }
     this.#groups.order[at] = frame;
     if (this.#linkType === 'esp-udp') this.#strip(burst.rows, at, at + 1);
     if (this.#sealHere(sa, burst.rows, at, at + 1)) this.#seal(burst);
@@ -302,6 +339,7 @@ export class EspPath {
       this.#inbound[groups.slots[g]!]!.window.checkBurst(rows, groups.order, from, to);
       from = to;
     }
+    if (this.#ahead.size > 0) this.#tryAhead(rows);
     port?.open?.(burst);
     let software = 0;
     for (let g = 0, from = 0; g < groups.count; g++) {
@@ -313,6 +351,40 @@ export class EspPath {
     for (let g = 0, from = 0; g < groups.count; g++) {
       const to = groups.ends[g]!;
       this.#accept(burst, this.#inbound[groups.slots[g]!]!, from, to);
+      from = to;
+    }
+  }
+
+  /**
+   * Once a burst that has left the path is with its port: counts for their SAs the rows that the port, the bond or a full
+   * ring did not take. Before `settle`, which empties the burst, and once.
+   */
+  countUnsent(burst: Burst): void {
+    const { rows, list } = burst;
+    for (let i = 0; i < burst.length; i++) {
+      const r = list[i]! * Row.WORDS;
+      const fate = rows[r + Row.FATE]!;
+      if (fate === 0 || rows[r + Row.SA]! < 0) continue;
+      const state = rows[r + Row.STATE]!;
+      const left =
+        state === RowState.TO_SEAL || state === RowState.SEALED || (state === RowState.OPENED && OF_PORTS[fate]);
+      if (left) this.#countDrop(rows[r + Row.SA]!, fate);
+    }
+  }
+
+  #tryAhead(rows: Int32Array): void {
+    const groups = this.#groups;
+    for (let g = 0, from = 0; g < groups.count; g++) {
+      const to = groups.ends[g]!;
+      const slot = groups.slots[g]!;
+      const ahead = this.#ahead.get(slot);
+      for (let i = from; ahead !== undefined && i < to && !ahead.over; i++) {
+        const r = groups.order[i]! * Row.WORDS;
+        if (rows[r + Row.STATE] !== RowState.RECEIVED || rows[r + Row.FATE] !== 0) continue;
+        ahead.try(groups.order[i]!);
+        this.#software(slot, 1);
+      }
+      if (ahead?.over) this.#ahead.delete(slot);
       from = to;
     }
   }

@@ -1,93 +1,11 @@
-import { ReplayWindow, SequenceAllocator } from '@espalier/replay';
+import { SequenceAllocator } from '@espalier/replay';
 import { checksum, pseudoHeaderIpv4, pseudoHeaderIpv6, Row, RowState, writeTooBig } from '@espalier/wire';
-import { ALGORITHMS, DropReason, dropName, type PolicyTicket, SaKey } from '@espalier/xfrm';
+import { DropReason, dropName, SaKey } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
-import { nodeEngine } from '../src/engines/node.ts';
-import { AuditRing, EspPath, type InboundTicket, type OutboundTicket, PathMtu, SaStat } from '../src/index.ts';
+import { AuditRing, type OutboundTicket, PathMtu, SaStat } from '../src/index.ts';
 import { ECN_DECAP } from '../src/tunnel.ts';
-import { Bench, hex, ipv4, ipv6, toHex } from './bench-rows.ts';
-
-const LINK = hex('02000000000b02000000000a0000');
-const V4 = { source: hex('c0000201'), destination: hex('c0000202') };
-const V6 = { source: hex('20010db8000000000000000000000001'), destination: hex('20010db8000000000000000000000002') };
-const NAT_T = { sport: 4500, dport: 4500 };
-
-interface Rig {
-  bench: Bench;
-  a: EspPath;
-  b: EspPath;
-  window: ReplayWindow;
-}
-
-function protect(slot: number): PolicyTicket[] {
-  return [4, 16].map((n) => ({
-    source: new Uint8Array(n),
-    sourceBits: 0,
-    destination: new Uint8Array(n),
-    destinationBits: 0,
-    protocol: null,
-    action: 'protect',
-    slot,
-  }));
-}
-
-/** A sender and a receiver of one SA. */
-function rig(
-  out: Partial<OutboundTicket> = {},
-  inn: Partial<InboundTicket> = {},
-  options: { audit?: AuditRing; pathMtu?: PathMtu } = {},
-): Rig {
-  const algorithm = 'aes128gcm16';
-  const material = Uint8Array.from({ length: ALGORITHMS[algorithm].keyLength }, (_, i) => i * 3 + 1);
-  const window = ReplayWindow.create({ size: 1024, esn: true });
-  const allocator = SequenceAllocator.create({ esn: true });
-  const common = {
-    slot: 3,
-    spi: 0x1001,
-    ...V4,
-    mode: 'tunnel' as const,
-    algorithm,
-    icvLength: 16,
-    esn: true,
-    key: SaKey.import(algorithm, material).share(),
-    encap: null,
-  } as const;
-  const bench = new Bench(32);
-  const make = (): EspPath =>
-    new EspPath({
-      slab: bench.slab,
-      engine: nodeEngine(),
-      maxSas: 8,
-      linkType: 'ethernet',
-      offloads: null,
-      ...options,
-    });
-  const a = make();
-  const b = make();
-  const place = { memory: allocator.memory, offset: 0 };
-  a.addOutbound({ ...common, allocator: place, offload: false, noHandle: 'drop', link: LINK, mtu: 1500, ...out });
-  a.setPolicies(protect(3));
-  b.addInbound({ ...common, window: { memory: window.memory, offset: 0 }, ...inn });
-  return { bench, a, b, window };
-}
-
-/** Sends packets; the frames as they leave. */
-function send({ bench, a }: Rig, ...packets: Uint8Array[]): Uint8Array[] {
-  bench.clear();
-  for (const p of packets) bench.put(p);
-  a.outbound(bench.burst);
-  return packets.map((_, i) => bench.bytes(i));
-}
-
-/** Receives frames; what comes out, or the name of what became of it. */
-function receive({ bench, b }: Rig, ...frames: Uint8Array[]): string[] {
-  bench.clear();
-  for (const f of frames) bench.put(f, RowState.RECEIVED);
-  b.inbound(bench.burst);
-  return frames.map((_, i) => (bench.at(i, Row.FATE) === 0 ? toHex(bench.bytes(i)) : dropName(bench.at(i, Row.FATE))));
-}
-
-const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+import { hex, ipv4, ipv6, toHex } from './bench-rows.ts';
+import { LINK, NAT_T, receive, rig, send, V4, V6, viewOf } from './rig.ts';
 
 /** An IPv4 packet with the ports and a right UDP checksum. */
 function udp4(length: number): Uint8Array {

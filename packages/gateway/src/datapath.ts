@@ -104,6 +104,7 @@ export class Datapath {
     if (moved > 0) {
       this.#path.outbound(burst);
       this.#bond.xmit(burst);
+      this.#path.countUnsent(burst);
       settle(burst, this.#pool, this.#drops);
     }
     for (const port of this.#receiving) {
@@ -112,6 +113,7 @@ export class Datapath {
       moved += n;
       this.#path.inbound(burst, port);
       this.#inside.xmit(burst);
+      this.#path.countUnsent(burst);
       settle(burst, this.#pool, this.#drops);
     }
     if (++this.#rounds % REAP_EVERY === 0 || moved === 0) for (const port of this.#ports) port.reap();

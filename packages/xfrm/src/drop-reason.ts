@@ -95,7 +95,12 @@ export const DROP_TABLE: readonly DropEntry[] = [
   entry('UNSET', null, 'Neither sealed nor allowed to leave in the clear.', ''),
   entry('LIFETIME', 'XfrmInStateExpired', "The SA's hard lifetime is over.", 'RFC 4301 4.4.2.1'),
   entry('BAD_ENCAP', 'XfrmInStateMismatch', 'UDP encapsulation where the SA has none, or the reverse.', 'RFC 3948'),
-  entry('BAD_STATE', 'XfrmInStateInvalid', 'The SA is for the other direction or not usable.', 'RFC 4301 4.4.2'),
+  entry(
+    'BAD_STATE',
+    'XfrmInStateInvalid',
+    'The SA is for the other direction or, in transport mode, the other family; or not usable.',
+    'RFC 4301 4.4.2',
+  ),
   entry('IKE', null, 'Carries the non-ESP marker: for the IKE daemon.', 'RFC 3948 2.2'),
   entry('NAT_KEEPALIVE', null, 'A NAT keepalive.', 'RFC 3948 2.3'),
   entry('NOT_ESP', null, 'Not ESP and not for us.', ''),

@@ -1,0 +1,61 @@
+// What an SA's packets end of, wherever they end. Budget: 1 s.
+import { Row } from '@espalier/wire';
+import { DropReason } from '@espalier/xfrm';
+import { describe, expect, it } from 'vitest';
+import { type EspPath, SaStat } from '../src/index.ts';
+import { ipv4, ipv6 } from './bench-rows.ts';
+import { receive, rig, send, V4, V6 } from './rig.ts';
+
+const counted = (path: EspPath, reason: DropReason): number => path.stats[3 * SaStat.COLUMNS + SaStat.DROPS + reason]!;
+const dropped = (path: EspPath): number => path.stats[3 * SaStat.COLUMNS + SaStat.DROPPED]!;
+
+describe('the counters of an SA', () => {
+  it('have what a lower or a full ring did not take, on the way out and in, and nothing twice', () => {
+    const r = rig();
+    const { rows } = r.bench.slab;
+    const refuse = (i: number, reason: DropReason): void => {
+      rows[r.bench.burst.list[i]! * Row.WORDS + Row.FATE] = reason;
+    };
+    const frames = send(r, ipv4(60), ipv4(1490), ipv4(60), ipv4(60));
+    refuse(2, DropReason.NO_LOWER_HANDLE);
+    refuse(3, DropReason.NO_ROOM);
+    r.a.countUnsent(r.bench.burst);
+    expect(counted(r.a, DropReason.TOO_BIG)).toBe(1);
+    expect(counted(r.a, DropReason.NO_LOWER_HANDLE)).toBe(1);
+    expect(counted(r.a, DropReason.NO_ROOM)).toBe(1);
+    expect(dropped(r.a)).toBe(3);
+    receive(r, frames[0]!, frames[0]!, frames[2]!, frames[3]!);
+    refuse(2, DropReason.LINK_DOWN);
+    r.b.countUnsent(r.bench.burst);
+    expect(counted(r.b, DropReason.REPLAYED)).toBe(1);
+    expect(counted(r.b, DropReason.LINK_DOWN)).toBe(1);
+    expect(dropped(r.b)).toBe(2);
+    expect(r.b.stats[3 * SaStat.COLUMNS + SaStat.PACKETS]).toBe(3);
+  });
+
+  it('have dummies that could not be sent', () => {
+    const r = rig();
+    r.allocator.advanceTo(r.allocator.limit);
+    for (let i = 0; i < 3; i++) {
+      r.bench.clear();
+      r.a.dummy(3, r.bench.burst, r.bench.pool.take(), 40);
+      r.a.countUnsent(r.bench.burst);
+    }
+    expect(counted(r.a, DropReason.EXHAUSTED)).toBe(2);
+    expect(dropped(r.a)).toBe(2);
+  });
+
+  it('have packets of the other family that a policy sends to an SA in transport mode', () => {
+    for (const [outer, packet] of [
+      [V6, ipv4(60)],
+      [V4, ipv6(60)],
+    ] as const) {
+      const r = rig({ mode: 'transport', ...outer }, { mode: 'transport', ...outer });
+      send(r, packet);
+      expect(r.bench.fates()).toEqual([DropReason.BAD_STATE]);
+      expect(counted(r.a, DropReason.BAD_STATE)).toBe(1);
+      // No number was taken for it.
+      expect(r.allocator.next()).toBe(1);
+    }
+  });
+});
