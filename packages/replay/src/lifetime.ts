@@ -18,6 +18,7 @@ export interface LifetimeOptions {
 
 /** Bits of `events()`. */
 export const LifetimeEvent = { SOFT: 1, HARD: 2 } as const;
+export type LifetimeEvent = (typeof LifetimeEvent)[keyof typeof LifetimeEvent];
 
 /**
  * The lifetimes of one SA in packets and bytes (RFC 4301 4.4.2.1), shared by all its replicas and workers.
@@ -40,7 +41,7 @@ export class Lifetime {
   readonly hardBytes: number;
   readonly #quotaPackets: number;
   readonly #quotaBytes: number;
-  /** Nothing to keep: `grant` gives all and counts nothing. */
+  /** Nothing to count: `grant` gives all until `expire`. */
   readonly #free: boolean;
   readonly #words: Int32Array;
   readonly #packets: BigUint64Array;
@@ -102,8 +103,8 @@ export class Lifetime {
    * then on nobody is granted anything.
    */
   grant(rows: Int32Array, list: Int32Array, from: number, to: number): number {
-    if (this.#free) return to - from;
     if ((Atomics.load(this.#words, LifetimeWord.SPENT) & LifetimeEvent.HARD) !== 0) return 0;
+    if (this.#free) return to - from;
     let bytes = 0;
     for (let i = from; i < to; i++) bytes += lengthOf(rows, list[i]!);
     this.#reserve(to - from, bytes);
@@ -119,6 +120,14 @@ export class Lifetime {
     }
     Atomics.or(this.#words, LifetimeWord.SPENT, LifetimeEvent.HARD);
     return i - from;
+  }
+
+  /**
+   * A limit that is kept elsewhere, of time for instance, has been met: HARD ends the SA for every worker, from its next
+   * burst on; either is told by `events`, once, whichever limit of its kind was the first.
+   */
+  expire(event: LifetimeEvent): void {
+    Atomics.or(this.#words, LifetimeWord.SPENT, event);
   }
 
   /** Whether the hard limit has ended the SA. */

@@ -81,6 +81,19 @@ describe('a lifetime', () => {
     expect([life.events(), life.events()]).toEqual([LifetimeEvent.SOFT | LifetimeEvent.HARD, 0]);
   });
 
+  it('is ended from outside for all at once, with limits of its own or without, and told of once', () => {
+    for (const limits of [{}, { softPackets: 50, hardPackets: 1000 }]) {
+      const a = Lifetime.create(limits);
+      const b = Lifetime.attach(a.memory, a.offset);
+      a.expire(LifetimeEvent.SOFT);
+      expect([b.events(), a.events(), b.grant(...burst([60, 60]))]).toEqual([LifetimeEvent.SOFT, 0, 2]);
+      b.expire(LifetimeEvent.HARD);
+      b.expire(LifetimeEvent.HARD);
+      expect([a.grant(...burst([60])), b.grant(...burst([60])), a.spent()]).toEqual([0, 0, true]);
+      expect([a.events(), b.events()]).toEqual([LifetimeEvent.HARD, 0]);
+    }
+  });
+
   it('refuses limits that are none and memory that holds something else', () => {
     expect(() => Lifetime.create({ hardPackets: 0 })).toThrow(RangeError);
     expect(() => Lifetime.create({ quotaBytes: -1 })).toThrow(RangeError);
