@@ -5,15 +5,19 @@ import { parseArgs } from 'node:util';
 import { XfrmError } from '@espalier/xfrm';
 import { loadConfig } from './config.ts';
 import { openDevices } from './devices.ts';
-import { Gateway, type GatewayStats } from './gateway.ts';
+import { onEvents } from './events.ts';
+import { Gateway } from './gateway.ts';
 import type { GatewayPlan } from './plan.ts';
 import { capabilities, describeCapabilities } from './probe.ts';
+import { successorsIn } from './reload.ts';
+import type { GatewayStats } from './stats.ts';
 
 const USAGE = `usage: espalier run CONFIG [--check] [--stats SECONDS]
        espalier probe [--json]
        espalier --help | --version
 
-run      a gateway from a YAML or JSON file, until SIGINT or SIGTERM; a second signal does not wait
+run      a gateway from a YAML or JSON file, until SIGINT or SIGTERM; a second signal does not wait.
+         SIGHUP reads the file again: SAs that say which one they replace come in its place
          --check    only read the file and say what is in it
          --stats    print counters every so many seconds
 probe    what this machine can do, and why not`;
@@ -47,7 +51,7 @@ async function main(): Promise<number> {
   }
   if (command === 'run' && rest.length === 1) {
     const plan = loadConfig(rest[0]!);
-    if (!values.check) return run(plan, seconds(values.stats));
+    if (!values.check) return run(rest[0]!, plan, seconds(values.stats));
     say(summary(plan));
     return 0;
   }
@@ -86,7 +90,7 @@ function version(): string {
   return (JSON.parse(text) as { version: string }).version;
 }
 
-async function run(plan: GatewayPlan, every: number): Promise<number> {
+async function run(file: string, plan: GatewayPlan, every: number): Promise<number> {
   let end: (code: number) => void = () => undefined;
   const ended = new Promise<number>((resolve) => {
     end = resolve;
@@ -107,18 +111,28 @@ async function run(plan: GatewayPlan, every: number): Promise<number> {
       end(FAILED);
     },
   });
-  const lives = setInterval(() => {
-    for (const { sa, limit } of gateway.lifetimeEvents()) say(`SA ${sa}: its ${limit} lifetime is over`);
-  }, 1000);
+  const deafen = onEvents((event) => say(JSON.stringify(event)));
+  const reload = (): void => {
+    rekey(gateway, file, plan).catch((error: Error) => process.stderr.write(`espalier: ${sentence(error)}\n`));
+  };
+  process.on('SIGHUP', reload);
   const ticker = every > 0 ? setInterval(() => say(counters(gateway.stats())), every * 1000) : null;
   say(`running: ${summary(plan)}`);
   const code = await ended;
   if (ticker !== null) clearInterval(ticker);
-  clearInterval(lives);
+  process.off('SIGHUP', reload);
+  deafen();
   const last = gateway.stats();
   await gateway.stop();
   say(`stopped: ${counters(last)}`);
   return code;
+}
+
+/** The file again: SAs that are new in it take the places of those that they name. */
+async function rekey(gateway: Gateway, file: string, plan: GatewayPlan): Promise<void> {
+  const next = loadConfig(file);
+  const sas = successorsIn(plan, next, gateway.current);
+  if (sas.length > 0) await gateway.rekey(sas, next.rekey);
 }
 
 function summary({ workers, engine, bond, inside, sas, policies }: GatewayPlan): string {

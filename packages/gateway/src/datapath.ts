@@ -20,9 +20,9 @@ import type { OpenPort } from './open-port.ts';
 export const BATCH = 64;
 const REAP_EVERY = 64;
 
-/** How the bond hashes a frame of each link type under layer3+4; sockets have no frame that begins with a header of ours. */
 /** Backends whose every port receives. */
 const OWN_QUEUE: ReadonlySet<string> = new Set(['af-xdp', 'udp']);
+/** How the bond hashes a frame of each link type under layer3+4; sockets have no frame that begins with a header of ours. */
 const FRAME_HASHES: Readonly<Record<LinkType, FrameHash | null>> = {
   ethernet: (view, start, end) => xmitHash('layer3+4', view, start, end),
   ip: xmitHashIp,
@@ -37,14 +37,15 @@ export class Datapath {
   readonly #bond: BondPort;
   readonly #inside: Port;
   readonly #ports: Port[];
+  /** Lower indices of `#ports`. */
+  readonly #lowers: number[];
   /** Lowers that this worker receives from. */
   readonly #receiving: Port[];
   #rounds = 0;
 
   /** Throws what opening a port throws; ports opened before are closed again. */
   constructor(start: WorkerStart, open: OpenPort) {
-    const { worker, workers, maxSas } = start;
-    const { frames } = start;
+    const { worker, workers, maxSas, frames } = start;
     const sockets = start.lowers.filter((l) => l.kind === 'af-xdp').length;
     const slab = sockets > 0 ? createUmem({ frames, sockets }) : createSlab({ frames });
     this.#pool = createPool(slab, 0, start.frames, worker);
@@ -77,6 +78,7 @@ export class Datapath {
       throw error;
     }
     this.#ports = opened;
+    this.#lowers = start.lowers.map((ticket) => ticket.index);
     // A queue of its own on every worker, or lower i on worker i modulo their number.
     this.#receiving = opened.filter((_, i) => OWN_QUEUE.has(start.lowers[i]!.kind) || i % workers === worker);
     this.#bond = BondPort.attach(start.bond, {
@@ -136,7 +138,24 @@ export class Datapath {
       case 'policies':
         this.#path.setPolicies(order.policies);
         break;
+      case 'switch':
+        this.#path.switchOutbound(order.from, order.to);
+        break;
+      case 'close-lower':
+        this.#closeLower(order.index);
+        break;
     }
+  }
+
+  /** The bond asks when a leaving lower does not complete what was posted: closing its sockets completes it. */
+  #closeLower(index: number): void {
+    const nth = this.#lowers.indexOf(index);
+    const port = this.#ports[nth];
+    if (port === undefined) return;
+    port.close();
+    this.#lowers.splice(nth, 1);
+    this.#ports.splice(nth, 1);
+    this.#receiving.splice(this.#receiving.indexOf(port), this.#receiving.includes(port) ? 1 : 0);
   }
 
   close(): void {

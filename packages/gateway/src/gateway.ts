@@ -2,32 +2,21 @@
  * A running gateway: one control actor on this thread, N datapath workers on their own. What crosses between them is plain
  * data and shared memory; see messages.ts.
  */
-import { Worker } from 'node:worker_threads';
-import { BondDevice, type SlaveState } from '@espalier/bond';
-import { SaStat } from '@espalier/esp';
-import { load } from '@espalier/native';
-import { Arena, Lifetime, LifetimeEvent, ReplayWindow, SequenceAllocator } from '@espalier/replay';
-import {
-  ALGORITHMS,
-  DROP_CODES,
-  DROP_TABLE,
-  Feature,
-  type LowerDevice,
-  OffloadTable,
-  PortStat,
-  type Sa,
-  Sad,
-  SaKey,
-  XfrmError,
-} from '@espalier/xfrm';
+import { BondDevice } from '@espalier/bond';
+import { Feature, type LowerDevice, OffloadTable, type PolicyTicket, XfrmError } from '@espalier/xfrm';
 import type { InsideDevice } from './devices.ts';
-import { type Answer, errorOf, type Order, type WorkerStart } from './messages.ts';
-import { type GatewayPlan, type LifetimePlan, MAX_LOWERS, MAX_SAS, type SaPlan } from './plan.ts';
+import { type RekeyEvent, tell } from './events.ts';
+import type { WorkerStart } from './messages.ts';
+import { type GatewayPlan, MAX_LOWERS, MAX_SAS, type PolicyPlan, type SaPlan } from './plan.ts';
+import { Rekey, type RekeyOptions, type Succession } from './rekey.ts';
+import { Sas } from './sas.ts';
+import { type GatewayStats, gatewayStats } from './stats.ts';
 import { workerFileBeside } from './worker-file.ts';
+import { Workers } from './workers.ts';
 
 const FRAMES = 2048;
 const BOND_INDEX = MAX_LOWERS;
-/** The bond's time: link delays, bounds on lowers, ESN. */
+/** The gateway's time: link delays, bounds on lowers, ESN, lifetimes, rekeys. */
 const TICK_MS = 50;
 
 export interface GatewayOptions {
@@ -40,67 +29,29 @@ export interface GatewayOptions {
   readonly workerFile?: URL | string;
   /** Called once when a worker ends that nobody asked to: what it carried stands still from then on. */
   readonly onFailure?: (error: Error) => void;
-}
-
-/** Counters of one slave, all workers together. */
-export interface SlaveStats extends SlaveState {
-  readonly sent: number;
-  readonly sealed: number;
-  readonly clear: number;
-  readonly received: number;
-  readonly opened: number;
-  /** Refused for want of a handle. */
-  readonly noHandle: number;
-  /** Refused for any other reason, nothing sealed. */
-  readonly refused: number;
-  /** Sealed, and then not taken by the device: sealed = sent + unsent where nothing else is sent. */
-  readonly unsent: number;
-  /** Lost by the device before they were read. */
-  readonly overrun: number;
-}
-
-export interface GatewayStats {
-  readonly slaves: readonly SlaveStats[];
-  /** By name of DropReason, those above 0. */
-  readonly drops: Readonly<Record<string, number>>;
-  readonly sas: readonly {
-    readonly name: string;
-    readonly packets: number;
-    readonly bytes: number;
-    readonly software: number;
-  }[];
-}
-
-interface WorkerHandle {
-  readonly thread: Worker;
-  readonly mail: Int32Array;
-  readonly stats: Float64Array;
-  readonly wake: number;
-  readonly waiting: Map<number, { resolve(): void; reject(error: Error): void }>;
-  next: number;
-  /** Why nothing is answered any more. */
-  gone: Error | null;
+  /** Milliseconds of a monotone clock; `performance.now` when absent. Looked at every 50 ms. */
+  readonly clock?: () => number;
 }
 
 export class Gateway {
   readonly bond: BondDevice;
   readonly #options: GatewayOptions;
+  readonly #clock: () => number;
   readonly #offloads: OffloadTable = OffloadTable.create(MAX_SAS);
-  readonly #sad: Sad = new Sad(MAX_SAS);
-  readonly #arena: Arena = Arena.create(64 << 20);
-  readonly #workers: WorkerHandle[] = [];
-  readonly #slots: Map<string, number> = new Map();
-  readonly #handles: number[] = [];
-  readonly #keys: SaKey[] = [];
-  /** By name of the SA. */
-  readonly #lifetimes: Map<string, Lifetime> = new Map();
+  readonly #workers: Workers;
+  readonly #sas: Sas;
+  readonly #rekeys: Set<Rekey> = new Set();
   readonly #ticker: NodeJS.Timeout;
+  #policies: readonly PolicyPlan[] = [];
+  /** Changes of SAs and policies, one after another. */
+  #queue: Promise<unknown> = Promise.resolve();
   #started = false;
   #stopping: Promise<void> | null = null;
 
   private constructor(options: GatewayOptions) {
     this.#options = options;
-    const { plan } = options;
+    const { plan, clock = () => performance.now() } = options;
+    this.#clock = clock;
     this.bond = new BondDevice({
       name: plan.bond.name,
       index: BOND_INDEX,
@@ -112,8 +63,20 @@ export class Gateway {
       workers: plan.workers,
       offloads: this.#offloads,
       idle: () => new Promise((resolve) => setImmediate(resolve)),
+      closeSockets: (lower) => this.#workers.tellAll({ type: 'close-lower', index: lower.index }),
     });
-    this.#ticker = setInterval(() => this.bond.tick(performance.now()), TICK_MS);
+    this.#workers = new Workers((worker, why) => {
+      this.bond.workerGone(worker);
+      if (this.#started && this.#stopping === null) options.onFailure?.(why);
+    });
+    this.#sas = new Sas({
+      bond: this.bond,
+      workers: this.#workers,
+      now: clock,
+      link: () => this.#link(),
+      mtu: () => (this.bond.linkType === 'esp-udp' ? this.bond.mtu : plan.bond.mtu),
+    });
+    this.#ticker = setInterval(() => this.#tick(), TICK_MS);
     this.#ticker.unref();
   }
 
@@ -135,58 +98,87 @@ export class Gateway {
     return this.#stopping;
   }
 
-  /** Slot of an SA by its name in the plan. Throws XfrmError NOT_FOUND. */
+  /** Slot of an SA by its name. Throws XfrmError NOT_FOUND. */
   slotOf(name: string): number {
-    const slot = this.#slots.get(name);
-    if (slot === undefined) throw new XfrmError({ code: 'NOT_FOUND', what: `no SA "${name}"` });
-    return slot;
+    return this.#sas.get(name).slot;
   }
 
-  /** Lifetimes that were met since the last call, each told once: `soft` asks for a rekey, `hard` has ended the SA. */
-  lifetimeEvents(): { readonly sa: string; readonly limit: 'soft' | 'hard' }[] {
-    const met: { sa: string; limit: 'soft' | 'hard' }[] = [];
-    for (const [sa, lifetime] of this.#lifetimes) {
-      const events = lifetime.events();
-      if ((events & LifetimeEvent.SOFT) !== 0) met.push({ sa, limit: 'soft' });
-      if ((events & LifetimeEvent.HARD) !== 0) met.push({ sa, limit: 'hard' });
-    }
-    return met;
+  /** The SAs as they are installed now, and the policies as they choose among them. */
+  get current(): { readonly sas: readonly SaPlan[]; readonly policies: readonly PolicyPlan[] } {
+    return { sas: this.#sas.all().map(({ plan }) => plan), policies: this.#policies };
   }
 
   /** Totals since the start, all workers together. */
   stats(): GatewayStats {
-    const { lowers, plan } = this.#options;
-    const drops: Record<string, number> = {};
-    for (const { code, name } of DROP_TABLE) {
-      const n = this.#workers.reduce((sum, w) => sum + w.stats[code]!, 0);
-      if (n > 0) drops[name] = n;
-    }
-    const slaves = this.bond.slaves().map((slave) => {
-      const lower = lowers.find((l) => l.index === slave.index)!;
-      const total = (column: number): number => {
-        let sum = 0;
-        for (let p = 0; p < lower.ports; p++) sum += lower.stats.port(p)[column]!;
-        return sum;
-      };
-      return {
-        ...slave,
-        sent: total(PortStat.SENT),
-        sealed: total(PortStat.SEALED),
-        clear: total(PortStat.CLEAR),
-        received: total(PortStat.RECEIVED),
-        opened: total(PortStat.OPENED),
-        noHandle: total(PortStat.NO_HANDLE),
-        refused: total(PortStat.REFUSED),
-        unsent: total(PortStat.UNSENT),
-        overrun: total(PortStat.OVERRUN),
-      };
+    const { lowers } = this.#options;
+    return gatewayStats({
+      bond: this.bond,
+      lowers,
+      workers: this.#workers,
+      sas: this.#sas.all(),
+      holds: (slot, lower) =>
+        this.bond.replicates ? this.bond.stateLowerHandle(slot, lower) !== 0 : this.#offloads.device(slot) === lower,
+      now: this.#clock(),
     });
-    const sas = plan.sas.map(({ name }) => {
-      const at = DROP_CODES + (this.#slots.get(name) ?? 0) * SaStat.COLUMNS;
-      const total = (column: number): number => this.#workers.reduce((sum, w) => sum + w.stats[at + column]!, 0);
-      return { name, packets: total(SaStat.PACKETS), bytes: total(SaStat.BYTES), software: total(SaStat.SOFTWARE) };
+  }
+
+  /**
+   * Installs an SA while traffic flows, on every worker and slave or nowhere. Throws XfrmError EXISTS (name, SPI, or a key
+   * that is or was another's), NO_SPACE, ROLLED_BACK (a slave refused), CLOSED.
+   */
+  addSa(plan: SaPlan): Promise<void> {
+    return this.#run(async () => {
+      await this.#sas.add(plan);
     });
-    return { slaves, drops, sas };
+  }
+
+  /** Removes an SA that no policy protects with, and wipes its key. Throws XfrmError NOT_FOUND, BUSY, CLOSED. */
+  removeSa(name: string): Promise<void> {
+    return this.#run(() => this.#remove(name));
+  }
+
+  /** From now on, policies that protect with `from` protect with `to`, on every worker. Throws XfrmError NOT_FOUND, CLOSED. */
+  switchOutbound(from: string, to: string): Promise<void> {
+    return this.#run(() => this.#switch(from, to));
+  }
+
+  /**
+   * Begins a rekey: each of the SAs names the one whose place it takes. Resolves when all of them are installed, inbound
+   * ones first; what comes then is in rekey.ts, and told on `espalier:rekey`. All or nothing: XfrmError as `addSa`,
+   * NOT_FOUND or BUSY for an SA that is not there or in a rekey already.
+   */
+  rekey(sas: readonly SaPlan[], options: RekeyOptions = {}): Promise<Rekey> {
+    return this.#run(async () => {
+      const successions = sas.map((sa) => this.#succession(sa));
+      const added: string[] = [];
+      try {
+        for (const direction of ['in', 'out'])
+          for (const sa of sas.filter((s) => s.direction === direction)) {
+            await this.#sas.add(sa);
+            added.push(sa.name);
+          }
+      } catch (error) {
+        for (const name of added.reverse()) await this.#sas.remove(name);
+        throw error;
+      }
+      const rekey = new Rekey(
+        successions,
+        {
+          now: this.#clock,
+          packets: (names) => names.reduce((sum, name) => sum + this.#sas.packets(name), 0),
+          switchOutbound: (from, to) => this.switchOutbound(from, to),
+          remove: (name) => this.removeSa(name),
+          tell: (phase, error) => {
+            if (phase !== 'switched') this.#rekeys.delete(rekey);
+            this.#tellRekey(phase, successions, error);
+          },
+        },
+        options,
+      );
+      this.#rekeys.add(rekey);
+      this.#tellRekey('installed', successions);
+      return rekey;
+    });
   }
 
   async #start(): Promise<void> {
@@ -195,29 +187,16 @@ export class Gateway {
     await Promise.all(Array.from({ length: plan.workers }, (_, i) => this.#startWorker(i)));
     if (plan.sas.some((sa) => sa.offload === 'crypto')) await this.bond.setFeatures(Feature.HW_ESP);
     // Inbound first: nothing may arrive for an SA that is not there.
-    for (const sa of plan.sas.filter((s) => s.direction === 'in')) await this.#addSa(sa);
-    for (const sa of plan.sas.filter((s) => s.direction === 'out')) await this.#addSa(sa);
-    await this.#tellAll({
-      type: 'policies',
-      policies: plan.policies.map(({ sa, ...policy }) => ({ ...policy, slot: sa === null ? -1 : this.slotOf(sa) })),
-    });
+    for (const sa of plan.sas.filter((s) => s.direction === 'in')) await this.#sas.add(sa);
+    for (const sa of plan.sas.filter((s) => s.direction === 'out')) await this.#sas.add(sa);
+    this.#policies = plan.policies;
+    await this.#workers.tellAll({ type: 'policies', policies: plan.policies.map((policy) => this.#ticketOf(policy)) });
     this.#started = true;
   }
 
-  #link(): Uint8Array | null {
-    const { plan, lowers } = this.#options;
-    const { mac = lowers[0]?.mac, peerMac } = plan.bond;
-    const none = new Uint8Array(6);
-    return this.bond.linkType === 'ethernet' ? Uint8Array.from([...(peerMac ?? none), ...(mac ?? none), 0, 0]) : null;
-  }
-
-  async #startWorker(worker: number): Promise<void> {
+  #startWorker(worker: number): Promise<void> {
     const { plan, lowers, inside, workerFile = workerFileBeside(import.meta.url) } = this.#options;
-    const { binding } = load();
-    const stats = new SharedArrayBuffer((DROP_CODES + MAX_SAS * SaStat.COLUMNS) * 8);
-    const mail = new SharedArrayBuffer(4);
-    const wake = binding === null ? -1 : binding.eventOpen();
-    const start: WorkerStart = {
+    const start: Omit<WorkerStart, 'stats' | 'mail' | 'wake'> = {
       worker,
       workers: plan.workers,
       engine: plan.engine,
@@ -229,162 +208,86 @@ export class Gateway {
       linkType: this.bond.linkType ?? 'ethernet',
       link: this.#link(),
       inside: inside.ticket(worker),
-      stats,
-      mail,
-      wake,
     };
-    const thread = new Worker(workerFile, { workerData: start });
-    const handle: WorkerHandle = {
-      thread,
-      mail: new Int32Array(mail),
-      stats: new Float64Array(stats),
-      wake,
-      waiting: new Map(),
-      next: 1,
-      gone: null,
-    };
-    this.#workers.push(handle);
-    await new Promise<void>((resolve, reject) => {
-      handle.waiting.set(0, { resolve, reject });
-      thread.on('message', ({ id, failure }: Answer) => {
-        const waiter = handle.waiting.get(id);
-        handle.waiting.delete(id);
-        if (failure === null) waiter?.resolve();
-        else waiter?.reject(errorOf(failure));
-      });
-      const end = (why: Error): void => {
-        if (handle.gone !== null) return;
-        handle.gone = why;
-        this.bond.workerGone(worker);
-        for (const waiter of handle.waiting.values()) waiter.reject(why);
-        handle.waiting.clear();
-        if (this.#started && this.#stopping === null) this.#options.onFailure?.(why);
-      };
-      thread.on('error', end);
-      thread.on('exit', (code) => end(new XfrmError({ code: 'CLOSED', what: `worker ${worker} ended (${code})` })));
-    });
+    return this.#workers.start(workerFile, start);
   }
 
-  async #addSa(plan: SaPlan): Promise<void> {
-    const { direction, spi, source, destination, algorithm, esn, offload, noHandle, spread } = plan;
-    const key = SaKey.import(algorithm, plan.key);
-    this.#keys.push(key);
-    const sa: Sa = this.#sad.add({
-      direction,
-      spi,
-      source,
-      destination,
-      mode: 'tunnel',
-      algorithm,
-      icvLength: ALGORITHMS[algorithm].icvLength,
-      esn,
-      key,
-      encap: null,
-      offload: offload === 'none' ? null : { type: 'crypto', device: this.bond },
-    });
-    const { slot } = sa;
-    this.#slots.set(plan.name, slot);
-    let offloaded = sa;
-    const { icvLength } = sa;
-    const common = {
-      slot,
-      spi,
-      source,
-      destination,
-      mode: 'tunnel' as const,
-      algorithm,
-      icvLength,
-      esn,
-      key: key.share(),
-      encap: null,
-      ...(plan.lifetime === undefined ? {} : { lifetime: this.#lifetime(plan.name, plan.lifetime) }),
-    };
-    if (direction === 'in') {
-      const options = { size: plan.window, esn, workers: this.#options.plan.workers };
-      const window = ReplayWindow.create({
-        ...options,
-        memory: this.#arena.memory,
-        offset: this.#place(ReplayWindow.byteLength(options)),
-      });
-      // Lowers with ESN state of their own are told where the window is.
-      offloaded = { ...sa, bottom: () => window.bottom() };
-      await this.#tellAll({
-        type: 'add-in',
-        ticket: {
-          ...common,
-          window: { memory: window.memory, offset: window.offset },
-          ...(plan.selectors === undefined ? {} : { selectors: plan.selectors }),
-        },
-      });
-    } else {
-      const allocator = SequenceAllocator.create({
-        esn,
-        memory: this.#arena.memory,
-        offset: this.#place(SequenceAllocator.byteLength()),
-      });
-      await this.#tellAll({
-        type: 'add-out',
-        ticket: {
-          ...common,
-          allocator: { memory: allocator.memory, offset: allocator.offset },
-          offload: offload === 'crypto',
-          noHandle,
-          ...(spread === undefined ? {} : { spread }),
-          link: this.#link(),
-          mtu: this.bond.linkType === 'esp-udp' ? this.bond.mtu : this.#options.plan.bond.mtu,
-        },
-      });
+  #link(): Uint8Array | null {
+    const { plan, lowers } = this.#options;
+    const { mac = lowers[0]?.mac, peerMac } = plan.bond;
+    const none = new Uint8Array(6);
+    return this.bond.linkType === 'ethernet' ? Uint8Array.from([...(peerMac ?? none), ...(mac ?? none), 0, 0]) : null;
+  }
+
+  #ticketOf({ sa, ...policy }: PolicyPlan): PolicyTicket {
+    return { ...policy, slot: sa === null ? -1 : this.slotOf(sa) };
+  }
+
+  #succession({ name, direction, replaces }: SaPlan): Succession {
+    if (replaces === undefined)
+      throw new XfrmError({ code: 'NOT_FOUND', what: `SA "${name}" does not say which one it replaces` });
+    if (this.#sas.get(replaces).plan.direction !== direction)
+      throw new XfrmError({ code: 'NOT_FOUND', what: `no SA "${replaces}" of SA "${name}"'s direction` });
+    for (const { successions } of this.#rekeys)
+      if (successions.some((s) => s.from === replaces || s.to === replaces))
+        throw new XfrmError({ code: 'BUSY', what: `SA "${replaces}" is in a rekey already` });
+    return { direction, from: replaces, to: name };
+  }
+
+  async #switch(from: string, to: string): Promise<void> {
+    const [old, next] = [this.slotOf(from), this.slotOf(to)];
+    try {
+      await this.#workers.tellAll({ type: 'switch', from: old, to: next });
+    } catch (error) {
+      await this.#workers.tellAll({ type: 'switch', from: next, to: old }).catch(() => undefined);
+      throw error;
     }
-    if (offload === 'crypto') this.#handles.push(await this.bond.stateAdd(offloaded));
+    this.#policies = this.#policies.map((policy) => (policy.sa === from ? { ...policy, sa: to } : policy));
   }
 
-  /** Lifetimes of one SA in the arena; the timer tells of what happens to them. */
-  #lifetime(name: string, limits: LifetimePlan): { memory: SharedArrayBuffer; offset: number } {
-    const { memory } = this.#arena;
-    const lifetime = Lifetime.create({ ...limits, memory, offset: this.#place(Lifetime.byteLength()) });
-    this.#lifetimes.set(name, lifetime);
-    return { memory, offset: lifetime.offset };
+  async #remove(name: string): Promise<void> {
+    if (this.#policies.some((policy) => policy.sa === name))
+      throw new XfrmError({ code: 'BUSY', what: `a policy protects with SA "${name}"` });
+    await this.#sas.remove(name);
   }
 
-  #place(bytes: number): number {
-    const offset = this.#arena.allocate(bytes);
-    if (offset < 0) throw new XfrmError({ code: 'NO_SPACE', what: 'no room for another SA in the arena' });
-    return offset;
+  #tick(): void {
+    const gateway = this.bond.name;
+    this.bond.tick(this.#clock());
+    this.#sas.tick((sa, limit) => tell({ type: 'lifetime', gateway, time: new Date().toISOString(), sa, limit }));
+    for (const rekey of this.#rekeys) rekey.tick();
   }
 
-  async #tellAll(order: Order): Promise<void> {
-    await Promise.all(this.#workers.map((w) => this.#tell(w, order)));
-  }
-
-  #tell(worker: WorkerHandle, order: Order): Promise<void> {
-    if (worker.gone !== null) return Promise.reject(worker.gone);
-    const id = worker.next++;
-    return new Promise((resolve, reject) => {
-      worker.waiting.set(id, { resolve, reject });
-      worker.thread.postMessage({ id, order });
-      Atomics.add(worker.mail, 0, 1);
-      Atomics.notify(worker.mail, 0);
-      if (worker.wake >= 0) load().binding?.eventSignal(worker.wake);
+  #tellRekey(phase: RekeyEvent['phase'], successions: readonly Succession[], error?: Error): void {
+    tell({
+      type: 'rekey',
+      gateway: this.bond.name,
+      time: new Date().toISOString(),
+      phase,
+      from: successions.map((s) => s.from),
+      to: successions.map((s) => s.to),
+      ...(error === undefined ? {} : { error: error.message }),
     });
+  }
+
+  /** One change after another. */
+  #run<T>(change: () => Promise<T>): Promise<T> {
+    const next = this.#queue.then(() => {
+      if (this.#stopping !== null) throw new XfrmError({ code: 'CLOSED', what: `${this.bond.name} is closed` });
+      return change();
+    });
+    this.#queue = next.catch(() => undefined);
+    return next;
   }
 
   async #stop(): Promise<void> {
-    await Promise.all(
-      this.#workers.map(async (w, i) => {
-        await this.#tell(w, { type: 'stop' }).catch(() => undefined);
-        await w.thread.terminate();
-        this.bond.workerGone(i);
-        if (w.wake >= 0) load().binding?.close(w.wake);
-      }),
-    );
-    for (const handle of this.#handles) {
-      this.bond.stateDelete(handle);
-      await this.bond.stateFree(handle);
-    }
+    await this.#queue;
+    await this.#workers.stop();
+    for (let i = 0; i < this.#workers.count; i++) this.bond.workerGone(i);
+    await this.#sas.stop();
     await this.bond.close();
     clearInterval(this.#ticker);
     for (const lower of this.#options.lowers) await lower.close();
     this.#options.inside.close();
-    for (const key of this.#keys) key.wipe();
   }
 }

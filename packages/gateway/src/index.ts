@@ -1,7 +1,10 @@
 export { loadConfig, parseConfig } from './config.ts';
 export { type Devices, type InsideDevice, openDevices } from './devices.ts';
 export { ENGINE_NAMES, type EngineName, openEngine } from './engine.ts';
-export { Gateway, type GatewayOptions, type GatewayStats, type SlaveStats } from './gateway.ts';
+export { EVENT_CHANNELS, type GatewayEvent, type LifetimeEvent, onEvents, type RekeyEvent } from './events.ts';
+export { Gateway, type GatewayOptions } from './gateway.ts';
 export { type OpenPort, openPort } from './open-port.ts';
-export type { GatewayPlan, InsidePlan, LowerPlan, PolicyPlan, SaPlan } from './plan.ts';
+export type { GatewayPlan, InsidePlan, LifetimePlan, LowerPlan, PolicyPlan, SaPlan } from './plan.ts';
 export { type Capability, capabilities } from './probe.ts';
+export { Rekey, type RekeyOptions, type RekeyPhase, type Succession } from './rekey.ts';
+export type { GatewayStats, SaStats, SlaveStats } from './stats.ts';

@@ -1,8 +1,24 @@
 /** What goes between the control thread and a worker; plain data. */
 import type { BondTicket } from '@espalier/bond';
-import type { InboundTicket, OutboundTicket } from '@espalier/esp';
-import { type LinkType, type PolicyTicket, type PortTicket, XfrmError, type XfrmErrorDetail } from '@espalier/xfrm';
+import { type InboundTicket, type OutboundTicket, SaStat } from '@espalier/esp';
+import {
+  DROP_CODES,
+  type LinkType,
+  type PolicyTicket,
+  type PortTicket,
+  XfrmError,
+  type XfrmErrorDetail,
+} from '@espalier/xfrm';
 import type { EngineName } from './engine.ts';
+import { MAX_SAS } from './plan.ts';
+
+/** Float64 columns of a worker's counters: one per DropReason, then SaStat columns of every slot. */
+export const STATS_BYTES: number = (DROP_CODES + MAX_SAS * SaStat.COLUMNS) * 8;
+
+/** First column of the counters of an SA. */
+export function saColumn(slot: number): number {
+  return DROP_CODES + slot * SaStat.COLUMNS;
+}
 
 export interface WorkerStart {
   readonly worker: number;
@@ -16,7 +32,7 @@ export interface WorkerStart {
   readonly linkType: LinkType;
   readonly link: Uint8Array | null;
   readonly inside: PortTicket;
-  /** Float64: DROP_CODES drop counters, then SaStat columns of every slot. */
+  /** STATS_BYTES of counters. */
   readonly stats: SharedArrayBuffer;
   /** Word 0: messages posted so far; the worker looks at its mailbox when it changes. */
   readonly mail: SharedArrayBuffer;
@@ -29,6 +45,10 @@ export type Order =
   | { readonly type: 'add-out'; readonly ticket: OutboundTicket }
   | { readonly type: 'remove'; readonly slot: number }
   | { readonly type: 'policies'; readonly policies: readonly PolicyTicket[] }
+  /** What was protected with slot `from` is protected with `to`. */
+  | { readonly type: 'switch'; readonly from: number; readonly to: number }
+  /** Closes the worker's port of a lower that is leaving. */
+  | { readonly type: 'close-lower'; readonly index: number }
   | { readonly type: 'stop' };
 
 /** An error as it crosses between threads. */

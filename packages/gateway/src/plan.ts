@@ -2,17 +2,21 @@ import type { BondMode, XmitHashPolicy } from '@espalier/bond';
 import type { SelectorTicket } from '@espalier/esp';
 import type { AlgorithmName, NoHandleName, PolicyTicket, Spread } from '@espalier/xfrm';
 import type { EngineName } from './engine.ts';
+import type { RekeyOptions } from './rekey.ts';
 
 export const MAX_WORKERS = 64;
 export const MAX_SAS = 256;
 export const MAX_LOWERS = 32;
 
-/** Soft limits are told, hard ones end the SA (RFC 4301 4.4.2.1). */
+/** Soft limits are told, hard ones end the SA (RFC 4301 4.4.2.1): whichever of its kind is met first. */
 export interface LifetimePlan {
   readonly softPackets?: number;
   readonly hardPackets?: number;
   readonly softBytes?: number;
   readonly hardBytes?: number;
+  /** Since the SA was installed. */
+  readonly softSeconds?: number;
+  readonly hardSeconds?: number;
 }
 
 export interface SaPlan {
@@ -32,8 +36,12 @@ export interface SaPlan {
   readonly noHandle: NoHandleName;
   /** Outbound only; `sa` when absent. */
   readonly spread?: Spread;
-  /** Packets and bytes of inner packets, all workers together; none when absent. */
+  /** Packets and bytes of inner packets, all workers together, and time; none when absent. */
   readonly lifetime?: LifetimePlan;
+  /** UDP encapsulation (RFC 3948) on lowers that have no sockets of their own; none when absent or null. */
+  readonly encap?: { readonly sport: number; readonly dport: number } | null;
+  /** Name of the SA, of its direction, whose place it takes in a rekey. */
+  readonly replaces?: string;
   /** Inbound only: inner packets that may come out (RFC 4301 4.4.1); absent = any. */
   readonly selectors?: readonly SelectorTicket[];
 }
@@ -98,4 +106,6 @@ export interface GatewayPlan {
   readonly inside: InsidePlan;
   readonly sas: readonly SaPlan[];
   readonly policies: readonly PolicyPlan[];
+  /** Times of a rekey that a new file asks for; those of RekeyOptions when absent. */
+  readonly rekey?: RekeyOptions;
 }

@@ -23,7 +23,7 @@ const sa = (name: string, direction: string, spi: number): object => ({
   source: direction === 'out' ? '192.0.2.1' : '192.0.2.2',
   destination: direction === 'out' ? '192.0.2.2' : '192.0.2.1',
   algorithm: 'chacha20poly1305',
-  key: '00'.repeat(36),
+  key: (spi >> 8).toString(16).repeat(36),
 });
 
 /** Writes a config of mock devices with some of it replaced. */
@@ -129,6 +129,43 @@ describe('the espalier command', () => {
       expect([code, err]).toEqual([0, '']);
       expect(out).toMatch(/\nstopped: m0 sent 0 received 0; drops: none\n$/);
     });
+
+  it('rekeys when a file with successors is read again, says so in JSON lines, and goes on when it has a mistake', async () => {
+    const sas = [sa('out', 'out', 0x1000), sa('in', 'in', 0x1100)];
+    const file = config('again', { sas });
+    const child = spawn(process.execPath, [cli, 'run', file], { env });
+    const events: { type: string; phase: string; to: string[] }[] = [];
+    let said = '';
+    child.stdout.on('data', (d) => {
+      said += d;
+      for (let end = said.indexOf('\n'); end >= 0; end = said.indexOf('\n')) {
+        const line = said.slice(0, end);
+        said = said.slice(end + 1);
+        if (!line.startsWith('{')) continue;
+        events.push(JSON.parse(line));
+        if (events.at(-1)!.phase === 'done') child.kill('SIGTERM');
+      }
+    });
+    let complained = false;
+    child.stderr.on('data', () => {
+      if (complained) return;
+      complained = true;
+      const next = { ...sa('out2', 'out', 0x1200), replaces: 'out' };
+      config('again', { sas: [...sas, next], rekey: { switchAfter: 0, overlap: 0 } });
+      child.kill('SIGHUP');
+    });
+    const { code, err } = await ended(child, 'running:', (c) => {
+      config('again', { sas: [...sas, sa('new', 'out', 0x1200)] });
+      c.kill('SIGHUP');
+    });
+    expect(err).toMatch(
+      /^espalier: CONFIG: sas\[2\]\.replaces: expected an SA that is running: in, out, got nothing\n$/,
+    );
+    expect(events.map((e) => [e.type, e.phase, e.to])).toEqual(
+      ['installed', 'switched', 'done'].map((phase) => ['rekey', phase, ['out2']]),
+    );
+    expect(code).toBe(0);
+  });
 
   it('refuses a file with a mistake', async () => {
     refused(

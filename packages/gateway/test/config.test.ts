@@ -7,6 +7,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 
 const EXAMPLE = join(import.meta.dirname, '..', '..', '..', 'examples', 'gateway.yaml');
 const KEY = 'a1b2c3d4e5f60718293a4b5c6d7e8f9001122334';
+const KEY2 = 'b1b2c3d4e5f60718293a4b5c6d7e8f9001122335';
 const folder = mkdtempSync(join(tmpdir(), 'espalier-config-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -23,7 +24,7 @@ const sa = (over: object = {}): Record<string, unknown> => ({
 const base = {
   bond: { peerMac: '02:00:00:00:00:0b', lowers: [{ kind: 'mock', name: 'm0' }] },
   inside: { kind: 'mock' },
-  sas: [sa(), sa({ name: 'in', direction: 'in', spi: '0x1100' })],
+  sas: [sa(), sa({ name: 'in', direction: 'in', spi: '0x1100', key: KEY2 })],
   policies: [{ source: '10.1.0.0/24', destination: '10.2.0.0/24', action: 'protect', sa: 'out' }],
 };
 const bond = (over: object): object => ({ bond: { ...base.bond, ...over } });
@@ -135,6 +136,30 @@ describe('a config file', () => {
     ['a small window', onlySa({ window: 31 }), 'sas[0].window', /from 32/, '31'],
     ['two SAs of one name', { sas: [sa(), sa({ spi: 0x1002 })] }, 'sas[1].name', /of its own/, 'that of sas[0]'],
     ['two SAs of one SPI', { sas: [sa(), sa({ name: 'o2' })] }, 'sas[1].spi', /of its own/, 'that of sas[0]'],
+    [
+      'two SAs of one key',
+      { sas: [sa(), sa({ name: 'o2', spi: 0x1002 })] },
+      'sas[1].key',
+      /of its own/,
+      'that of sas[0]',
+    ],
+    ['an SA in its own place', onlySa({ replaces: 'out' }), 'sas[0].replaces', /another SA/, 'out'],
+    [
+      'an SA in the place of one of the other direction',
+      { sas: [sa({ replaces: 'in' }), sa({ name: 'in', direction: 'in', key: KEY2 })] },
+      'sas[0].replaces',
+      /direction out/,
+      'in',
+    ],
+    [
+      'a soft limit behind the hard one',
+      onlySa({ lifetime: { softSeconds: 61, hardSeconds: 60 } }),
+      'sas[0].lifetime.softSeconds',
+      /at most hardSeconds, 60/,
+      '61',
+    ],
+    ['a lifetime of no time', onlySa({ lifetime: { hardSeconds: 0 } }), 'sas[0].lifetime.hardSeconds', /from 1/, '0'],
+    ['a rekey without end', { rekey: { overlap: -1 } }, 'rekey.overlap', /seconds/, '-1'],
     ['selectors outbound', onlySa({ selectors: [] }), 'sas[0].selectors', /policies choose/, undefined],
     ['offload that cannot be', bond({ xmitHashPolicy: 'layer2' }), 'sas[0].offload', /layer3\+4 only/, 'crypto'],
     ['a spread without a peer', onlySa({ spread: 'inner' }), 'sas[0].peer', /window, rate/, undefined],

@@ -1,0 +1,167 @@
+/** What may stand in a config file: names, types and ranges, each with the sentence that an error shows as "expected". */
+import { type BondMode, XMIT_HASH_POLICIES } from '@espalier/bond';
+import { ESP_UDP_PORT } from '@espalier/wire';
+import { ALGORITHM_NAMES, NO_HANDLE_NAMES, SPREADS } from '@espalier/xfrm';
+import * as v from 'valibot';
+import {
+  address,
+  hex,
+  integer,
+  interfaceName,
+  label,
+  mac,
+  oneOf,
+  prefix,
+  prefix4,
+  protocol,
+  spi,
+  yesOrNo,
+} from './config-values.ts';
+import { ENGINE_NAMES } from './engine.ts';
+import { MAX_LOWERS, MAX_SAS, MAX_WORKERS } from './plan.ts';
+
+const MODES = ['active-backup', 'balance-xor', '802.3ad'] as const satisfies readonly BondMode[];
+
+const port = integer(1, 65_535, 'a port');
+
+const lower = v.variant(
+  'kind',
+  [
+    v.strictObject({ kind: v.literal('af-packet'), name: interfaceName }),
+    v.strictObject({
+      kind: v.literal('af-xdp'),
+      name: interfaceName,
+      attach: v.optional(oneOf(['auto', 'driver', 'generic']), 'auto'),
+    }),
+    v.strictObject({
+      kind: v.literal('udp'),
+      name: label,
+      local: address,
+      peer: address,
+      localPort: v.optional(port, ESP_UDP_PORT),
+      peerPort: v.optional(port, ESP_UDP_PORT),
+      sourcePorts: v.optional(integer(0, 64, 'source ports'), 0),
+      device: v.optional(interfaceName),
+    }),
+    v.strictObject({
+      kind: v.literal('mock'),
+      name: interfaceName,
+      saSlots: v.optional(integer(0, 1024, 'SAs that it takes'), 64),
+    }),
+  ],
+  'one of af-packet, af-xdp, mock, udp',
+);
+
+const count = v.exactOptional(integer(1, Number.MAX_SAFE_INTEGER, 'how many'));
+const seconds = v.exactOptional(integer(1, 1_000_000_000, 'seconds'));
+
+const sa = v.strictObject(
+  {
+    name: label,
+    replaces: v.optional(label),
+    direction: oneOf(['in', 'out']),
+    spi,
+    source: address,
+    destination: address,
+    algorithm: oneOf(ALGORITHM_NAMES),
+    key: v.union([v.strictObject({ file: label }), hex], 'hexadecimal digits in quotes, or { file: PATH }'),
+    esn: v.optional(yesOrNo, true),
+    window: v.optional(integer(32, 1 << 20, 'numbers in the replay window'), 4096),
+    offload: v.optional(oneOf(['crypto', 'none']), 'crypto'),
+    noHandle: v.optional(oneOf(NO_HANDLE_NAMES), 'drop'),
+    spread: v.optional(oneOf(SPREADS)),
+    peer: v.optional(
+      v.strictObject(
+        {
+          window: integer(0, 1 << 20, "numbers in the peer's replay window"),
+          rate: integer(1, 1_000_000_000, 'packets per second at the peak'),
+          skewMs: integer(0, 10_000, 'milliseconds between the fastest and the slowest link'),
+        },
+        'the peer: window, rate, skewMs',
+      ),
+    ),
+    lifetime: v.optional(
+      v.strictObject(
+        {
+          softPackets: count,
+          hardPackets: count,
+          softBytes: count,
+          hardBytes: count,
+          softSeconds: seconds,
+          hardSeconds: seconds,
+        },
+        'a lifetime: softPackets, hardPackets, softBytes, hardBytes, softSeconds, hardSeconds',
+      ),
+    ),
+    selectors: v.optional(
+      v.array(
+        v.strictObject({ source: prefix, destination: prefix }, 'a selector: source, destination'),
+        'a list of selectors',
+      ),
+    ),
+  },
+  'an SA: name, direction, spi, source, destination, algorithm, key ...',
+);
+
+const policy = v.strictObject(
+  {
+    source: prefix,
+    destination: prefix,
+    protocol: v.optional(protocol, 'any'),
+    action: oneOf(['protect', 'bypass', 'discard']),
+    sa: v.optional(label),
+  },
+  'a policy: source, destination, action ...',
+);
+
+/** The file as a whole. */
+export const config = v.strictObject(
+  {
+    workers: v.optional(integer(1, MAX_WORKERS, 'worker threads'), 2),
+    engine: v.optional(oneOf(ENGINE_NAMES), 'auto'),
+    bond: v.strictObject(
+      {
+        name: v.optional(label, 'bond0'),
+        mode: v.optional(oneOf(MODES), '802.3ad'),
+        resilient: v.optional(yesOrNo, false),
+        xmitHashPolicy: v.optional(oneOf(XMIT_HASH_POLICIES), 'layer3+4'),
+        mac: v.optional(mac),
+        peerMac: v.optional(mac),
+        mtu: v.optional(integer(576, 9000, 'bytes'), 1500),
+        lowers: v.pipe(
+          v.array(lower, 'a list of lowers'),
+          v.minLength(1, 'at least one lower'),
+          v.maxLength(MAX_LOWERS, `at most ${MAX_LOWERS} lowers`),
+        ),
+      },
+      'a bond: lowers, peerMac ...',
+    ),
+    inside: v.strictObject(
+      {
+        kind: v.optional(oneOf(['tun', 'mock']), 'tun'),
+        name: v.optional(interfaceName, 'tun0'),
+        mtu: v.optional(integer(576, 9000, 'bytes'), 1400),
+        address: v.optional(prefix4),
+      },
+      'the inside: name, address ...',
+    ),
+    sas: v.pipe(
+      v.array(sa, 'a list of SAs'),
+      v.minLength(1, 'at least one SA'),
+      v.maxLength(MAX_SAS, `at most ${MAX_SAS} SAs`),
+    ),
+    rekey: v.optional(
+      v.strictObject(
+        {
+          switchAfter: v.optional(integer(0, 86_400, 'seconds'), 10),
+          overlap: v.optional(integer(0, 86_400, 'seconds'), 30),
+        },
+        'a rekey: switchAfter, overlap',
+      ),
+    ),
+    policies: v.pipe(v.array(policy, 'a list of policies'), v.minLength(1, 'at least one policy')),
+  },
+  'a map with bond, inside, sas, policies ...',
+);
+export type Parsed = v.InferOutput<typeof config>;
+export type ParsedSa = Parsed['sas'][number];
