@@ -1,4 +1,4 @@
-// `pnpm bench [compare REF] ...`: bundles bench/ from source (Node 20 runs no TypeScript) and runs it.
+// `pnpm bench [compare REF | peers] ...`: bundles bench/ from source (Node 20 runs no TypeScript) and runs it.
 import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,7 +8,8 @@ import { buildSync } from 'esbuild';
 process.env.ESPALIER_ADDON ??= join(process.cwd(), 'packages/native/build/espalier.node');
 
 const args = process.argv.slice(2);
-const program = args[0] === 'compare' ? args.shift() : 'main';
+const PROGRAMS = { compare: 'compare', peers: 'peers/main' };
+const program = args[0] in PROGRAMS ? PROGRAMS[args.shift()] : 'main';
 mkdirSync('build/bench', { recursive: true });
 buildSync({
   entryPoints: [`bench/${program}.ts`],

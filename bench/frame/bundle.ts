@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { build, type Plugin } from 'esbuild';
 
 /** A scenario, bundled against the packages of one tree: `node file TASK` answers. */
@@ -13,33 +13,35 @@ export interface Program {
  * is the checkout whose packages they run on.
  */
 export async function bundle(root: string, tree: string, names: readonly string[], outdir: string): Promise<Program[]> {
-  mkdirSync(outdir, { recursive: true });
   return Promise.all(
     names.map(async (name) => {
+      const contents = `import scenario from './scenarios/${name}.ts'; import { serve } from './frame/child.ts'; serve(scenario);`;
       const file = join(outdir, `${name}.mjs`);
-      await build({
-        stdin: {
-          contents: `import scenario from './scenarios/${name}.ts'; import { serve } from './frame/child.ts'; serve(scenario);`,
-          resolveDir: join(root, 'bench'),
-          loader: 'ts',
-        },
-        outfile: file,
-        bundle: true,
-        format: 'esm',
-        platform: 'node',
-        target: 'node20',
-        sourcemap: 'inline',
-        logLevel: 'silent',
-        // A second tree has no node_modules of its own.
-        nodePaths: [join(root, 'bench', 'node_modules'), join(root, 'packages', 'esp', 'node_modules')],
-        plugins: [packagesOf(tree)],
-        banner: {
-          js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
-        },
-      });
+      await bundleProgram(root, tree, contents, file);
       return { name, file };
     }),
   );
+}
+
+/** Bundles one program, TypeScript in `bench/`, against the packages of `tree`. */
+export async function bundleProgram(root: string, tree: string, contents: string, file: string): Promise<void> {
+  mkdirSync(dirname(file), { recursive: true });
+  await build({
+    stdin: { contents, resolveDir: join(root, 'bench'), loader: 'ts' },
+    outfile: file,
+    bundle: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    sourcemap: 'inline',
+    logLevel: 'silent',
+    // A second tree has no node_modules of its own.
+    nodePaths: [join(root, 'bench', 'node_modules'), join(root, 'packages', 'esp', 'node_modules')],
+    plugins: [packagesOf(tree)],
+    banner: {
+      js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+    },
+  });
 }
 
 /** Names of all scenarios. */
