@@ -2,13 +2,15 @@
 import { isMainThread, workerData } from 'node:worker_threads';
 import { Bench } from 'tinybench';
 import { type CrewData, runLaps } from './crew.ts';
+import { type Held, hold } from './limits.ts';
 import type { Race, Scenario, Trial, Variant } from './scenario.ts';
 
 export type Task =
   | { readonly do: 'describe' }
   | { readonly do: 'prove' }
   | { readonly do: 'measure'; readonly variant: Variant; readonly milliseconds: number }
-  | { readonly do: 'try' };
+  | { readonly do: 'try' }
+  | { readonly do: 'hold' };
 
 /** Nanoseconds per packet of one process. */
 export interface Round {
@@ -23,6 +25,7 @@ export type Answer =
   | { readonly proved: true }
   | Round
   | { readonly tried: number }
+  | { readonly held: readonly Held[] }
   | { readonly error: string };
 
 /** Milliseconds until V8 has compiled the whole way of a packet for good: less gives figures several times too high. */
@@ -74,6 +77,8 @@ async function perform(scenario: Scenario, task: Task): Promise<Answer> {
         work.close?.();
       }
       return { tried: variants.length };
+    case 'hold':
+      return { held: await hold(scenario) };
   }
 }
 

@@ -12,12 +12,22 @@ export interface Scenario {
   prove(): void | Promise<void>;
   /** Sets one variant up. Called once in a process, so that call sites see one kind of object. */
   run(variant: Variant): Trial | Race | Promise<Trial | Race>;
+  /** What CI holds the code to, on any machine. Trials only. */
+  readonly limits?: readonly Limit[];
   /** One lap of a thread of a race, on that thread: `setup` once, what it returns for every lap. */
   worker?(data: unknown, index: number): () => void;
 }
 
 /** Values that tell one variant from the others. */
 export type Variant = Readonly<Record<string, string | number>>;
+
+/** `variant` takes at most `most` times what `to` takes in the same process; `goal` says what for. */
+export interface Limit {
+  readonly variant: Variant;
+  readonly to: Variant;
+  readonly most: number;
+  readonly goal: string;
+}
 
 /** Work on this thread. `step` is timed, `prepare` before it is not. */
 export interface Trial {

@@ -1,5 +1,7 @@
 import type { Environment } from './environment.ts';
+import type { Held } from './limits.ts';
 import { type Figures, least, median, type Outcome } from './rounds.ts';
+import { label } from './scenario.ts';
 
 /** Columns as wide as what is in them; the first `words` to the left, figures to the right. */
 export function table(words: number, rows: readonly (readonly string[])[]): string {
@@ -35,6 +37,13 @@ function ratio(figures: Figures, all: readonly Figures[]): string {
   const key = JSON.stringify(figures.anchor);
   const anchor = all.find((f) => JSON.stringify(f.variant) === key && f.rounds.length > 0);
   return anchor === undefined ? '' : (least(figures) / least(anchor)).toFixed(3);
+}
+
+/** 'xmit-hash layer3+4, ipv4: 8.1 ns, 2.1 x the 3.9 ns of bare, ipv4; at most 4: 15 ns'. */
+export function limitLine({ limit, ns: mine, anchorNs }: Held): string {
+  const broken = mine > limit.most * anchorNs ? 'BROKEN: ' : '';
+  const times = (mine / anchorNs).toFixed(3);
+  return `${broken}${label(limit.variant)}: ${ns(mine)} ns, ${times} x the ${ns(anchorNs)} ns of ${label(limit.to)}, at most ${limit.most} x: ${limit.goal}`;
 }
 
 export function headline(e: Environment): string {

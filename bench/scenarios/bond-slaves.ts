@@ -83,6 +83,10 @@ export default {
   name: 'bond-slaves',
   about: 'what replication costs: 64 SAs without a cipher over null slaves that each hold all of them',
   variants: product({ slaves: [1, 2, 4, 8] }),
+  limits: [2, 4, 8].map((slaves) => ({
+    ...{ variant: { slaves }, to: { slaves: 1 }, most: 1.05 },
+    goal: 'slaves within 5 % of one another',
+  })),
   anchor: (v) => (v.slaves === 1 ? null : { slaves: 1 }),
   async prove() {
     for (const slaves of [1, 2, 4, 8]) {

@@ -41,10 +41,25 @@ function naive(view: DataView, at: number, family: string): number {
   return Number(hash >> 1n);
 }
 
+/** What the figures are quoted against: the least that has to be read of an IPv4 ESP frame, each word once. */
+function loads(view: DataView, at: number): number {
+  const what = view.getUint16(at + 12) ^ view.getUint8(at + 14) ^ view.getUint16(at + 20) ^ view.getUint8(at + 23);
+  return what ^ view.getInt32(at + 26, true) ^ view.getInt32(at + 30, true) ^ view.getInt32(at + 34, true);
+}
+
 export default {
   name: 'xmit-hash',
   about: "the bond's transmit hash of an ESP frame",
-  variants: product({ policy: XMIT_HASH_POLICIES, frame: ['ipv4', 'ipv6'] }),
+  variants: product({ policy: [...XMIT_HASH_POLICIES, 'loads'], frame: ['ipv4', 'ipv6'] }),
+  anchor: (v) => (v.policy === 'loads' ? null : { ...v, policy: 'loads' }),
+  limits: [
+    {
+      variant: { policy: 'layer3+4', frame: 'ipv4' },
+      to: { policy: 'loads', frame: 'ipv4' },
+      most: 3.5,
+      goal: 'the hash of an IPv4 ESP frame in 15 ns',
+    },
+  ],
   prove() {
     for (const family of ['ipv4', 'ipv6']) {
       const view = frames(family);
@@ -58,6 +73,14 @@ export default {
   run({ policy, frame }) {
     const view = frames(String(frame));
     let sum = 0;
+    if (policy === 'loads')
+      return {
+        packets: FRAMES,
+        step: () => {
+          for (let at = 0; at < FRAMES * SLOT; at += SLOT) sum = (sum + loads(view, at)) | 0;
+        },
+        close: () => view.setInt32(0, sum),
+      };
     return {
       packets: FRAMES,
       step: () => {
