@@ -1,7 +1,7 @@
 // Deliberate mistakes, one at a time: each must fail the test that is named for it. Reads packages/**/test/mutants.json:
 // [{ name, file, find, replace, test, fails }]. `find` stands once in `file`, a path in the package; `fails` is part of the
 // name of a test in `test` that must go red. vitest.config.ts puts the mistake in as it loads the file: nothing on disk changes.
-//   node scripts/mutants.mjs [TEXT IN THE NAME]
+//   node scripts/mutants.mjs [TEXT IN THE NAME | packages/PACKAGE]
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,7 +16,7 @@ const mutants = readdirSync('packages', { recursive: true })
     const folder = join('packages', file, '..', '..');
     return JSON.parse(readFileSync(join('packages', file), 'utf8')).map((m) => ({ ...m, folder }));
   })
-  .filter((m) => m.name.includes(wanted));
+  .filter((m) => m.name.includes(wanted) || m.folder === wanted);
 const scratch = mkdtempSync(join(tmpdir(), 'espalier-mutants-'));
 
 /** What became of one mutant: '' when the named test failed, otherwise a complaint. */

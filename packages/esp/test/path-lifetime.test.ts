@@ -1,5 +1,5 @@
 import { Lifetime, LifetimeEvent, ReplayWindow, SequenceAllocator } from '@espalier/replay';
-import { RowState } from '@espalier/wire';
+import { Row, RowState } from '@espalier/wire';
 import { DropReason, type PolicyTicket, SaKey } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
 import { EspPath, nobleEngine } from '../src/index.ts';
@@ -114,14 +114,18 @@ describe('lifetimes on the way through ESP', () => {
     const w = world({}, { hardPackets: 6, quotaPackets: 0 });
     const { sealed } = send(w, 4);
     const fates: number[] = [];
+    const states: number[] = [];
     for (const [i, packet] of sealed.entries()) {
       const bench = w.benches[i % WORKERS]!;
       bench.put(packet, RowState.RECEIVED);
       w.receivers[i % WORKERS]!.inbound(bench.burst);
       fates.push(...bench.fates());
+      states.push(bench.at(0, Row.STATE));
       bench.clear();
     }
     expect(fates.filter((f) => f === 0)).toHaveLength(6);
+    // The one that ran into the limit was opened; those behind it were not.
+    expect(states.slice(7).every((state) => state === RowState.RECEIVED)).toBe(true);
     expect(fates.slice(6).every((f) => f === DropReason.LIFETIME)).toBe(true);
     expect(w.taken.events()).toBe(LifetimeEvent.HARD);
   });

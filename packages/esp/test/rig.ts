@@ -42,8 +42,8 @@ export function rig(
 ): Rig {
   const { algorithm = 'aes128gcm16', ...rest } = options;
   const material = Uint8Array.from({ length: ALGORITHMS[algorithm].keyLength }, (_, i) => i * 3 + 1);
-  const window = ReplayWindow.create({ size: 1024, esn: true });
-  const allocator = SequenceAllocator.create({ esn: true });
+  const window = ReplayWindow.create({ size: 1024, esn: inn.esn ?? true });
+  const allocator = SequenceAllocator.create({ esn: out.esn ?? true });
   const common = {
     slot: 3,
     spi: 0x1001,

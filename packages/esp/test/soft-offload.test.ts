@@ -1,7 +1,7 @@
 import { SoftOffload, SoftOffloadPort } from '@espalier/esp';
 import { nodeEngine } from '@espalier/esp/node';
 import { createBurst, createSlab, Row, RowState, resetRow } from '@espalier/wire';
-import { createPortStats, type Sa, SaKey, type SaStats, XfrmError } from '@espalier/xfrm';
+import { createPortStats, DropReason, type Sa, SaKey, type SaStats, XfrmError } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
 
 const SA: Sa = {
@@ -83,5 +83,44 @@ describe('the counters of HW_ESP in software', () => {
     expect(again & 0xfffff).toBe(handle & 0xfffff);
     offload.updateStats(again, sum);
     expect(sum).toEqual(none());
+  });
+});
+
+describe('a port of HW_ESP in software', () => {
+  it('seals with the handle of the very SA or not at all: without one the row is refused and left bit-identical', async () => {
+    const offload = new SoftOffload({ device: 'soft0', capacity: 8 });
+    const handle = await offload.stateAdd(SA);
+    const slab = createSlab({ frames: 2 });
+    const burst = createBurst(slab, 2);
+    const port = new SoftOffloadPort({
+      memory: offload.memory,
+      engine: nodeEngine(),
+      handles: { resolve: (slot) => (slot === 0 ? handle : 0) },
+      lowerIndex: 0,
+      stats: createPortStats(1).port(0),
+    });
+    const fates = (): number[] => {
+      burst.length = 0;
+      slab.bytes.fill(0x5a);
+      for (let row = 0; row < 2; row++) {
+        const start = row * slab.frameSize + slab.headroom;
+        resetRow(slab.rows, row, start, start + LENGTH, RowState.TO_SEAL);
+        slab.rows[row * Row.WORDS + Row.ESP] = start;
+        slab.rows[row * Row.WORDS + Row.SA] = row;
+        slab.rows[row * Row.WORDS + Row.SEQ_LO] = 1;
+        slab.rows[row * Row.WORDS + Row.SEQ_HI] = 0;
+        burst.list[burst.length++] = row;
+      }
+      port.seal(burst);
+      return [0, 1].map((row) => slab.rows[row * Row.WORDS + Row.FATE]!);
+    };
+    const untouched = (row: number): boolean =>
+      slab.bytes.subarray(row * slab.frameSize, (row + 1) * slab.frameSize).every((b) => b === 0x5a);
+    expect(fates()).toEqual([0, DropReason.NO_LOWER_HANDLE]);
+    expect([untouched(0), untouched(1)]).toEqual([false, true]);
+    // At once, though the port has the key in its engine still.
+    offload.stateDelete(handle);
+    expect(fates()).toEqual([DropReason.NO_LOWER_HANDLE, DropReason.NO_LOWER_HANDLE]);
+    expect([untouched(0), untouched(1)]).toEqual([true, true]);
   });
 });
