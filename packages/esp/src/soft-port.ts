@@ -1,5 +1,6 @@
 import { type Burst, type FramePool, type FrameSlab, Row, RowState, resetRow } from '@espalier/wire';
-import { DropReason, type Port, type PortContext, PortStat } from '@espalier/xfrm';
+import { attachPortStats, DropReason, type Port, type PortContext, PortStat } from '@espalier/xfrm';
+import type { SoftTicket } from './soft-device.ts';
 import { SoftOffloadPort } from './soft-offload-port.ts';
 
 /** Rows that go to or come from the device in one call. */
@@ -24,18 +25,6 @@ export interface RawQueue {
   close(): void;
 }
 
-export interface SoftPortOptions {
-  readonly context: PortContext;
-  readonly lowerIndex: number;
-  readonly port: number;
-  /** `SoftOffload.memory` of the lower. */
-  readonly keys: SharedArrayBuffer;
-  /** This port's PortStat columns. */
-  readonly stats: Float64Array;
-  /** Words: administratively up, carrier; as the device saw them last. */
-  readonly link: Int32Array;
-}
-
 /** A port that carries HW_ESP in software over a queue whose sends are complete when they return. */
 export class SoftPort implements Port {
   readonly fd: number;
@@ -46,20 +35,22 @@ export class SoftPort implements Port {
   readonly #index: number;
   readonly #crypto: SoftOffloadPort;
   readonly #stats: Float64Array;
+  /** Words: administratively up, carrier; as the device saw them last. */
   readonly #link: Int32Array;
   #reaps = 0;
   #closed = false;
 
   /** `open` makes the queue over the port's own list of rows; what it throws goes on. */
-  constructor(options: SoftPortOptions, open: (list: Int32Array) => RawQueue) {
-    const { context, lowerIndex, port, keys, stats, link } = options;
+  constructor(ticket: SoftTicket, context: PortContext, open: (list: Int32Array) => RawQueue) {
+    const { index: lowerIndex, port, keys: memory } = ticket;
     const { slab, pool, engine, handles } = context;
+    const stats = attachPortStats(ticket.stats).port(port);
     this.#slab = slab;
     this.#pool = pool;
     this.#index = lowerIndex;
     this.#stats = stats;
-    this.#link = link;
-    this.#crypto = new SoftOffloadPort({ memory: keys, engine, handles, lowerIndex, port, stats });
+    this.#link = new Int32Array(ticket.link);
+    this.#crypto = new SoftOffloadPort({ memory, engine, handles, lowerIndex, port, stats });
     this.#queue = open(this.#list);
     this.fd = this.#queue.receives ? this.#queue.fd : -1;
   }

@@ -16,7 +16,7 @@ enum {
 };
 enum { STATE_TO_SEAL = 1, STATE_SEALED = 2, STATE_RECEIVED = 4, STATE_OPENED = 5, STATE_ICV_BAD = 6 };
 
-enum { MAX_SLABS = 1 << 16, MAX_LISTS = 256, MAX_PACKETS = 256, MAX_TUNS = 64, MAX_UDPS = 256, MAX_BURST = 256 };
+enum { MAX_SLABS = 1 << 16, MAX_LISTS = 256, MAX_PACKETS = 256, MAX_TUNS = 64, MAX_UDPS = 256, MAX_NETLINKS = 16, MAX_BURST = 256 };
 
 struct slab {
   napi_ref bytes_ref, rows_ref;
@@ -49,6 +49,7 @@ struct state {
   struct packet packets[MAX_PACKETS];
   struct tun *tuns[MAX_TUNS];
   struct udp *udps[MAX_UDPS];
+  struct netlink *netlinks[MAX_NETLINKS];
   struct aead_key **keys; /* by number; 0 is no key */
   uint32_t keys_size, keys_hint;
 };

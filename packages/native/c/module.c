@@ -1,4 +1,5 @@
 #include "aead.h"
+#include "netlink.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -217,6 +218,8 @@ NAPI_MODULE_INIT() {
       {"xskAttach", xsk_attach},         {"xskOpen", xsk_open},               {"xskClose", xsk_close},
       {"xskKick", xsk_kick},             {"xskWake", xsk_wake},               {"xskLost", xsk_lost},
       {"tunAttach", tun_attach},         {"tunDetach", tun_detach},
+      {"netlinkOpen", netlink_open},     {"netlinkSend", netlink_send},       {"netlinkReceive", netlink_receive},
+      {"netlinkClose", netlink_close},
       {"aeadRemove", aead_remove},       {"aeadSeal", aead_seal},           {"aeadOpen", aead_open},
   };
   for (size_t i = 0; i < sizeof exported / sizeof *exported; i++) {

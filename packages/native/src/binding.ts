@@ -44,6 +44,11 @@ export interface Binding {
   xskKick(fd: number): number;
   xskWake(fd: number): number;
   xskLost(fd: number): number;
+  /** `groups`: a set of RTMGRP_*; `readable` runs on this thread's loop and keeps it from nothing. */
+  netlinkOpen(groups: number, readable: () => void): number;
+  netlinkSend(id: number, message: Uint8Array): number;
+  netlinkReceive(id: number, into: Uint8Array): number;
+  netlinkClose(id: number): number;
   linkGet(name: string, out: Int32Array): number;
   linkSet(name: string, what: number, value: number, prefix: number): number;
   wait(list: number, count: number, timeoutMs: number): number;

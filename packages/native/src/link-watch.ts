@@ -1,26 +1,52 @@
 import type { Binding } from './binding.ts';
 import { linkInfo } from './link.ts';
+import { type Listener, Rtm, Rtnetlink } from './rtnetlink.ts';
 
 const RUNNING = 0;
 const CARRIER = 1;
 
-/** An interface's admin and carrier state in shared words, looked at every few milliseconds. Control thread. */
+/** struct ifinfomsg: 16 bytes, the index at 4. IFLA_IFNAME. */
+const IFINFO_BYTES = 16;
+const IFLA_IFNAME = 3;
+
+/** An interface's admin and carrier state in shared words, as the kernel tells of it (RTMGRP_LINK). Control thread. */
 export class LinkWatch {
   /** Words: running, carrier; for the ports of the lower. */
   readonly words: Int32Array = new Int32Array(new SharedArrayBuffer(8));
   readonly #binding: Binding;
-  readonly #name: string;
+  #name: string;
   readonly #ifindex: number;
   readonly #listeners: Set<() => void> = new Set();
-  readonly #timer: NodeJS.Timeout | null;
+  readonly #hear: Listener = (message) => {
+    if (message === null) {
+      this.refresh();
+      return;
+    }
+    if (message.type !== Rtm.NEWLINK && message.type !== Rtm.DELLINK) return;
+    if (message.end - message.body < IFINFO_BYTES) return;
+    if (message.view.getInt32(message.body + 4, true) !== this.#ifindex) return;
+    const name = message.attribute(IFINFO_BYTES, IFLA_IFNAME);
+    if (name !== null) this.#name = String.fromCharCode(...name).replace(/\0.*$/s, '');
+    // What it says may be over by now, and told of before: it is the occasion to look, not the answer.
+    this.refresh();
+  };
+  #socket: Rtnetlink | null = null;
 
-  /** `everyMs`: 0 = only on `refresh()`. An interface of that name with another index is another one: it counts as down. */
-  constructor(binding: Binding, name: string, ifindex: number, everyMs: number) {
+  private constructor(binding: Binding, name: string, ifindex: number) {
     this.#binding = binding;
     this.#name = name;
     this.#ifindex = ifindex;
-    this.refresh();
-    this.#timer = everyMs > 0 ? setInterval(() => this.refresh(), everyMs).unref() : null;
+  }
+
+  /** Watches from now on; -errno when rtnetlink cannot be listened to. */
+  static open(binding: Binding, name: string, ifindex: number): LinkWatch | number {
+    const watch = new LinkWatch(binding, name, ifindex);
+    const socket = Rtnetlink.listen(binding, watch.#hear);
+    if (typeof socket === 'number') return socket;
+    watch.#socket = socket;
+    // After the first ear: nothing falls in between.
+    watch.refresh();
+    return watch;
   }
 
   get running(): boolean {
@@ -31,7 +57,7 @@ export class LinkWatch {
     return Atomics.load(this.words, CARRIER) === 1;
   }
 
-  /** Reads the interface's state now. */
+  /** Reads the interface's state now. An interface of that name with another index is another one: it counts as down. */
   refresh(): void {
     const info = linkInfo(this.#binding, this.#name);
     const same = typeof info !== 'number' && info.index === this.#ifindex;
@@ -50,7 +76,8 @@ export class LinkWatch {
   }
 
   close(): void {
-    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#socket?.unlisten(this.#hear);
+    this.#socket = null;
     this.#listeners.clear();
   }
 }

@@ -1,20 +1,12 @@
 import { type RawQueue, SoftPort } from '@espalier/esp';
 import { errnoName, load, slabId } from '@espalier/native';
 import type { FrameSlab } from '@espalier/wire';
-import { attachPortStats, DropReason, type Port, type PortContext, XfrmError } from '@espalier/xfrm';
+import { DropReason, type Port, type PortContext, XfrmError } from '@espalier/xfrm';
 import type { AfPacketTicket } from './device.ts';
 
 /** Opens this worker's socket on the interface. Throws XfrmError SYSTEM. */
 export function openAfPacketPort(ticket: AfPacketTicket, context: PortContext): Port {
-  const options = {
-    context,
-    lowerIndex: ticket.index,
-    port: ticket.port,
-    keys: ticket.keys,
-    stats: attachPortStats(ticket.stats).port(ticket.port),
-    link: new Int32Array(ticket.link),
-  };
-  return new SoftPort(options, (list) => openQueue(ticket, context.slab, list));
+  return new SoftPort(ticket, context, (list) => openQueue(ticket, context.slab, list));
 }
 
 function openQueue(ticket: AfPacketTicket, slab: FrameSlab, list: Int32Array): RawQueue {

@@ -1,16 +1,6 @@
-import { SoftOffload } from '@espalier/esp';
-import { type Binding, errnoName, type LinkInfo, LinkWatch, linkInfo, load } from '@espalier/native';
-import {
-  createPortStats,
-  Feature,
-  type FeatureSet,
-  type LowerDevice,
-  type PortStats,
-  type PortTicket,
-  PostedTable,
-  wantFeatures,
-  XfrmError,
-} from '@espalier/xfrm';
+import { SoftDevice, type SoftTicket } from '@espalier/esp';
+import { type Binding, errnoName, type FoundLink, findLink } from '@espalier/native';
+import { PostedTable, XfrmError } from '@espalier/xfrm';
 
 export interface XskOptions {
   /** An existing Ethernet interface with a queue for every port. */
@@ -23,21 +13,16 @@ export interface XskOptions {
   readonly attach?: 'auto' | 'driver' | 'generic';
   /** `auto` lets the driver choose, which means zero-copy where it can. */
   readonly copy?: 'auto' | 'copy' | 'zero-copy';
-  /** How often to look at carrier and admin state, milliseconds; 2 when absent, 0 = only on `refresh()`. */
-  readonly watchMs?: number;
 }
 
-export interface XskTicket extends PortTicket {
+export interface XskTicket extends SoftTicket {
   readonly kind: 'af-xdp';
   readonly name: string;
   readonly ifindex: number;
   /** Descriptor of the map that steers a queue's packets to its socket. */
   readonly map: number;
   readonly bindFlags: number;
-  readonly keys: SharedArrayBuffer;
-  readonly stats: SharedArrayBuffer;
   readonly posted: SharedArrayBuffer;
-  readonly link: SharedArrayBuffer;
 }
 
 const DRIVER = 1;
@@ -52,41 +37,22 @@ const BIND = { auto: 0, copy: XDP_COPY, 'zero-copy': XDP_ZEROCOPY } as const;
  * rest, ARP and neighbour discovery among it, stays with the kernel. HW_ESP is carried by software. The program goes when
  * this process does, whatever becomes of it.
  */
-export class XskDevice implements LowerDevice {
-  readonly linkType = 'ethernet';
-  readonly headroom = 0;
-  readonly tailroom = 0;
-  readonly speedMbps = 10_000;
-  readonly name: string;
-  readonly index: number;
-  readonly ports: number;
-  readonly mac: Uint8Array;
-  readonly mtu: number;
-  readonly stats: PortStats;
-  readonly xfrm: SoftOffload;
+export class XskDevice extends SoftDevice {
   /** How the program is attached. */
   readonly attached: 'driver' | 'generic';
   readonly #binding: Binding;
   readonly #ifindex: number;
-  readonly #watch: LinkWatch;
   readonly #posted: PostedTable;
   readonly #bindFlags: number;
   /** Map, program, link. */
   readonly #fds: Int32Array;
-  #features: FeatureSet = { hw: Feature.HW_ESP, wanted: 0, active: 0 };
 
-  private constructor(options: XskOptions, binding: Binding, info: LinkInfo, mode: number, fds: Int32Array) {
-    this.name = options.name;
-    this.index = options.index;
-    this.ports = options.ports;
-    this.mac = info.mac;
-    this.mtu = info.mtu;
-    this.stats = createPortStats(options.ports);
-    this.xfrm = new SoftOffload({ device: options.name, ports: options.ports });
+  private constructor(options: XskOptions, found: FoundLink, mode: number, fds: Int32Array) {
+    const { info, watch: link } = found;
+    super({ ...options, linkType: 'ethernet', mac: info.mac, mtu: info.mtu, link });
     this.attached = mode === DRIVER ? 'driver' : 'generic';
-    this.#binding = binding;
+    this.#binding = found.binding;
     this.#ifindex = info.index;
-    this.#watch = new LinkWatch(binding, options.name, info.index, options.watchMs ?? 2);
     this.#posted = new PostedTable(options.ports);
     this.#bindFlags = BIND[options.copy ?? 'auto'] | XDP_USE_NEED_WAKEUP;
     this.#fds = fds;
@@ -95,24 +61,16 @@ export class XskDevice implements LowerDevice {
   /** Attaches the program. Throws XfrmError: UNSUPPORTED, NOT_FOUND, PERMISSION, BUSY (another program), SYSTEM. */
   static open(options: XskOptions): XskDevice {
     const { name, attach = 'auto' } = options;
-    const found = load();
-    if (found.binding === null)
-      throw new XfrmError({
-        code: 'UNSUPPORTED',
-        device: name,
-        what: `AF_XDP without the native addon (${found.reason}; ${found.mend})`,
-      });
-    const { binding } = found;
-    const info = linkInfo(binding, name);
-    if (typeof info === 'number')
-      throw new XfrmError({ code: 'NOT_FOUND', what: `no network interface ${name} (${errnoName(info)})` });
+    const found = findLink(name, 'AF_XDP');
+    if (found.trouble !== null) throw new XfrmError(found.trouble);
     const fds = new Int32Array(3);
     const modes = attach === 'driver' ? [DRIVER] : attach === 'generic' ? [GENERIC] : [DRIVER, GENERIC];
     let result = 0;
     for (const mode of modes) {
-      result = binding.xskAttach(info.index, mode, fds);
-      if (result === 0) return new XskDevice(options, binding, info, mode, fds);
+      result = found.binding.xskAttach(found.info.index, mode, fds);
+      if (result === 0) return new XskDevice(options, found, mode, fds);
     }
+    found.watch.close();
     const errno = errnoName(result);
     const what = `cannot attach an XDP program to ${name} (${errno})`;
     if (errno === 'EPERM' || errno === 'EACCES')
@@ -122,33 +80,7 @@ export class XskDevice implements LowerDevice {
     throw new XfrmError({ code: 'SYSTEM', call: 'BPF_LINK_CREATE', errno, what });
   }
 
-  get features(): FeatureSet {
-    return this.#features;
-  }
-
-  get running(): boolean {
-    return this.#watch.running;
-  }
-
-  get carrier(): boolean {
-    return this.#watch.carrier;
-  }
-
-  /** Reads the interface's state now; an interface that is gone is down. */
-  refresh(): void {
-    this.#watch.refresh();
-  }
-
-  async setFeatures(wanted: number): Promise<number> {
-    this.#features = wantFeatures(this.#features, wanted);
-    return this.#features.active;
-  }
-
-  onChange(listener: () => void): () => void {
-    return this.#watch.onChange(listener);
-  }
-
-  inFlight(): number {
+  override inFlight(): number {
     return this.#posted.inFlight();
   }
 
@@ -161,27 +93,20 @@ export class XskDevice implements LowerDevice {
   }
 
   ticket(port: number): XskTicket {
-    if (!Number.isInteger(port) || port < 0 || port >= this.ports)
-      throw new RangeError(`port ${port} of ${this.ports}`);
     return {
+      ...this.softTicket(port),
       kind: 'af-xdp',
-      index: this.index,
-      port,
       name: this.name,
       ifindex: this.#ifindex,
       map: this.#fds[0]!,
       bindFlags: this.#bindFlags,
-      keys: this.xfrm.memory,
-      stats: this.stats.memory,
       posted: this.#posted.memory,
-      link: this.#watch.words.buffer as SharedArrayBuffer,
     };
   }
 
-  /** Takes the program off the interface. A second call resolves with the first. */
-  async close(): Promise<void> {
-    this.xfrm.close();
-    this.#watch.close();
+  /** Takes the program off the interface. Safe to call twice. */
+  override async close(): Promise<void> {
+    await super.close();
     for (let i = this.#fds.length - 1; i >= 0; i--) {
       if (this.#fds[i]! > 0) this.#binding.close(this.#fds[i]!);
       this.#fds[i] = 0;

@@ -1,4 +1,4 @@
-import { type Binding, errnoName, LinkSet, linkInfo, load, TunOpen } from '@espalier/native';
+import { type Binding, errnoName, LinkSet, linkInfo, load, TunOpen, withoutAddon } from '@espalier/native';
 import { type PortTicket, XfrmError } from '@espalier/xfrm';
 
 export interface TunOptions {
@@ -37,12 +37,7 @@ export class TunDevice {
     const { name, queues, mtu = 1400, offloads = true, addresses = [] } = options;
     if (!Number.isInteger(queues) || queues < 1) throw new RangeError(`"queues" must be positive, got ${queues}`);
     const found = load();
-    if (found.binding === null)
-      throw new XfrmError({
-        code: 'UNSUPPORTED',
-        device: name,
-        what: `TUN without the native addon (${found.reason}; ${found.mend})`,
-      });
+    if (found.binding === null) throw new XfrmError(withoutAddon(name, 'TUN', found));
     const { binding } = found;
     const fds: number[] = [];
     try {

@@ -1,20 +1,12 @@
 import { type RawQueue, SoftPort } from '@espalier/esp';
 import { errnoName, load, slabId } from '@espalier/native';
 import { type FrameSlab, Row } from '@espalier/wire';
-import { attachPortStats, DropReason, type Port, type PortContext, XfrmError } from '@espalier/xfrm';
+import { DropReason, type Port, type PortContext, XfrmError } from '@espalier/xfrm';
 import { cannotBind, type UdpTicket } from './device.ts';
 
 /** Opens this worker's sockets. Throws XfrmError. */
 export function openUdpPort(ticket: UdpTicket, context: PortContext): Port {
-  const options = {
-    context,
-    lowerIndex: ticket.index,
-    port: ticket.port,
-    keys: ticket.keys,
-    stats: attachPortStats(ticket.stats).port(ticket.port),
-    link: new Int32Array(ticket.link),
-  };
-  return new SoftPort(options, (list) => new UdpQueue(ticket, context.slab, list));
+  return new SoftPort(ticket, context, (list) => new UdpQueue(ticket, context.slab, list));
 }
 
 /** One socket on the local port for what arrives, and to send from; or others to send from, one per source port. */

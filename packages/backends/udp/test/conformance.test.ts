@@ -4,6 +4,7 @@ import { load } from '@espalier/native';
 import { openUdpPort, UdpDevice, type UdpTicket } from '@espalier/udp';
 import { conformance, type Rig } from '@espalier/xfrm/conformance';
 import { describe, expect, it } from 'vitest';
+import { SOFT_SKIPS } from '../../../esp/test/soft-skips.ts';
 
 const found = load();
 const reason = found.binding === null ? `no addon: ${found.reason}` : null;
@@ -23,7 +24,6 @@ function rig(address: Uint8Array, sourcePorts: number): Rig {
       local: { address, port },
       peer: { address, port: peerPort },
       sourcePorts,
-      watchMs: 0,
     });
   const a = lower('u0', 0, p, q);
   const b = lower('u1', 1, q, p);
@@ -41,11 +41,7 @@ function rig(address: Uint8Array, sourcePorts: number): Rig {
   };
 }
 
-const skip = [
-  { rules: ['add-no-trace', 'close-waits', 'features-refused'], reason: 'software takes every SA and feature at once' },
-  { rules: ['esn-told', 'esn-across', 'esn-monotone'], reason: 'it opens under the number that was inferred above it' },
-  { rules: ['on-change', 'link-down'], reason: 'a socket has no carrier of its own' },
-];
+const skip = [...SOFT_SKIPS, { rules: ['on-change', 'link-down'], reason: 'a socket has no carrier of its own' }];
 
 describe.skipIf(reason !== null)(`UDP over loopback${reason === null ? '' : ` (skipped: ${reason})`}`, () => {
   for (const [name, address, sourcePorts] of [

@@ -1,0 +1,141 @@
+import {
+  createPortStats,
+  Feature,
+  type FeatureSet,
+  type LinkType,
+  type LowerDevice,
+  type PortStats,
+  type PortTicket,
+  wantFeatures,
+} from '@espalier/xfrm';
+import { SoftOffload } from './soft-offload.ts';
+
+/** Who knows the state of a lower's link: `LinkWatch` of `@espalier/native`, or something of its shape. Control thread. */
+export interface LinkSource {
+  /** Words in shared memory: administratively up, carrier; 0 or 1. For the ports. */
+  readonly words: Int32Array;
+  readonly running: boolean;
+  readonly carrier: boolean;
+  /** Looks now, whatever it has been told. */
+  refresh(): void;
+  /** Called on every change; returns a function that ends it. */
+  onChange(listener: () => void): () => void;
+  close(): void;
+}
+
+/** A link that nobody watches: it counts as up. */
+export class SteadyLink implements LinkSource {
+  readonly words: Int32Array = new Int32Array(new SharedArrayBuffer(8)).fill(1);
+  readonly running = true;
+  readonly carrier = true;
+  refresh(): void {}
+  onChange(): () => void {
+    return () => undefined;
+  }
+  close(): void {}
+}
+
+/** What every device here is given by its backend. */
+export interface SoftDeviceOptions {
+  readonly name: string;
+  /** Lower index in the house. */
+  readonly index: number;
+  /** One per worker. */
+  readonly ports: number;
+  readonly linkType: LinkType;
+  /** Null where frames have no link addresses. */
+  readonly mac: Uint8Array | null;
+  /** Bytes of the largest L3 packet. */
+  readonly mtu: number;
+  /** The device closes it. */
+  readonly link: LinkSource;
+}
+
+/** What a SoftPort needs of its device; a backend's ticket adds how to reach the queue. */
+export interface SoftTicket extends PortTicket {
+  readonly keys: SharedArrayBuffer;
+  readonly stats: SharedArrayBuffer;
+  readonly link: SharedArrayBuffer;
+}
+
+/** A lower whose HW_ESP is carried by software and whose link somebody watches: all of a backend's device but its queues. */
+export abstract class SoftDevice implements LowerDevice {
+  readonly headroom = 0;
+  readonly tailroom = 0;
+  readonly speedMbps = 10_000;
+  readonly name: string;
+  readonly index: number;
+  readonly ports: number;
+  readonly linkType: LinkType;
+  readonly mac: Uint8Array | null;
+  readonly mtu: number;
+  readonly stats: PortStats;
+  readonly xfrm: SoftOffload;
+  readonly #link: LinkSource;
+  #features: FeatureSet = { hw: Feature.HW_ESP, wanted: 0, active: 0 };
+
+  protected constructor(options: SoftDeviceOptions) {
+    const { name, index, ports, linkType, mac, mtu, link } = options;
+    this.name = name;
+    this.index = index;
+    this.ports = ports;
+    this.linkType = linkType;
+    this.mac = mac;
+    this.mtu = mtu;
+    this.stats = createPortStats(ports);
+    this.xfrm = new SoftOffload({ device: name, ports });
+    this.#link = link;
+  }
+
+  get features(): FeatureSet {
+    return this.#features;
+  }
+
+  get running(): boolean {
+    return this.#link.running;
+  }
+
+  get carrier(): boolean {
+    return this.#link.carrier;
+  }
+
+  /** Reads the link's state now; an interface that is gone is down. */
+  refresh(): void {
+    this.#link.refresh();
+  }
+
+  async setFeatures(wanted: number): Promise<number> {
+    this.#features = wantFeatures(this.#features, wanted);
+    return this.#features.active;
+  }
+
+  onChange(listener: () => void): () => void {
+    return this.#link.onChange(listener);
+  }
+
+  /** A send is complete when the call returns; a device that sends later overrides it. */
+  inFlight(): number {
+    return 0;
+  }
+
+  abstract ticket(port: number): SoftTicket;
+
+  /** The part of a ticket that is the same for all. Throws RangeError when there is no such port. */
+  protected softTicket(port: number): Omit<SoftTicket, 'kind'> {
+    if (!Number.isInteger(port) || port < 0 || port >= this.ports)
+      throw new RangeError(`port ${port} of ${this.ports}`);
+    return {
+      index: this.index,
+      port,
+      keys: this.xfrm.memory,
+      stats: this.stats.memory,
+      link: this.#link.words.buffer as SharedArrayBuffer,
+    };
+  }
+
+  /** No SA is taken from now on, the link is no longer watched. Safe to call twice. */
+  async close(): Promise<void> {
+    this.xfrm.close();
+    this.#link.close();
+  }
+}
