@@ -24,8 +24,9 @@ export type LifetimeEvent = (typeof LifetimeEvent)[keyof typeof LifetimeEvent];
  * The lifetimes of one SA in packets and bytes (RFC 4301 4.4.2.1), shared by all its replicas and workers.
  *
  * A worker uses nothing that it has not reserved before, and what all have reserved never passes the hard limit: so use
- * never overshoots. What a worker has reserved and not used is its quota: so use ends short of the limit by at most
- * workers x quota, plus the packet that no longer fitted. The first packet refused ends the SA for every worker.
+ * never overshoots. What a worker has reserved and not used is its quota: so use ends short of the limit that ended it by at
+ * most workers x quota, plus the packet that no longer fitted, plus a burst and a quota for each worker that was killed. The
+ * first packet refused ends the SA for every worker.
  *
  *     0 .............. used by all ......... reserved by all .......... hard
  *                                 |  quotas  |
@@ -105,21 +106,17 @@ export class Lifetime {
   grant(rows: Int32Array, list: Int32Array, from: number, to: number): number {
     if ((Atomics.load(this.#words, LifetimeWord.SPENT) & LifetimeEvent.HARD) !== 0) return 0;
     if (this.#free) return to - from;
+    // Bytes only for as many packets as there are: what one limit refuses must not be reserved of the other.
+    this.#packetsLeft += more(this.#packets, this.#packetsLeft, to - from, this.#quotaPackets, this.hardPackets);
+    let end = Math.min(to, from + this.#packetsLeft);
     let bytes = 0;
-    for (let i = from; i < to; i++) bytes += lengthOf(rows, list[i]!);
-    this.#reserve(to - from, bytes);
-    if (to - from <= this.#packetsLeft && bytes <= this.#bytesLeft) {
-      this.#packetsLeft -= to - from;
-      this.#bytesLeft -= bytes;
-      return to - from;
-    }
-    let i = from;
-    for (; i < to && this.#packetsLeft > 0 && lengthOf(rows, list[i]!) <= this.#bytesLeft; i++) {
-      this.#packetsLeft--;
-      this.#bytesLeft -= lengthOf(rows, list[i]!);
-    }
-    Atomics.or(this.#words, LifetimeWord.SPENT, LifetimeEvent.HARD);
-    return i - from;
+    for (let i = from; i < end; i++) bytes += lengthOf(rows, list[i]!);
+    this.#bytesLeft += more(this.#bytes, this.#bytesLeft, bytes, this.#quotaBytes, this.hardBytes);
+    while (bytes > this.#bytesLeft) bytes -= lengthOf(rows, list[--end]!);
+    this.#packetsLeft -= end - from;
+    this.#bytesLeft -= bytes;
+    if (end < to) Atomics.or(this.#words, LifetimeWord.SPENT, LifetimeEvent.HARD);
+    return end - from;
   }
 
   /**
@@ -137,8 +134,9 @@ export class Lifetime {
 
   /**
    * The events that nobody has been told yet, as bits of LifetimeEvent: each is returned once, by one of all the calls on
-   * all threads. A worker that dies cannot take an event with it, because events follow from what is shared. SOFT comes
-   * when what workers have reserved reaches the soft limit: never late, and early by at most workers x quota.
+   * all threads. Events follow from what is shared, so a worker that dies takes none with it but one that it has been told:
+   * whoever must not miss any asks on the thread that acts. SOFT comes when what workers have reserved reaches the soft
+   * limit: never late, and early by at most workers x quota.
    */
   events(): number {
     let due = Atomics.load(this.#words, LifetimeWord.SPENT);
@@ -147,7 +145,7 @@ export class Lifetime {
     return due & ~Atomics.or(this.#words, LifetimeWord.TOLD, due);
   }
 
-  /** Packets reserved by all workers: at most this many have been used, and at least this less workers x quota. */
+  /** Packets reserved by all workers: at most this many have been used, and until the end at least this less workers x quota. */
   packets(): number {
     return Number(Atomics.load(this.#packets, 0));
   }
@@ -156,24 +154,17 @@ export class Lifetime {
   bytes(): number {
     return Number(Atomics.load(this.#bytes, 0));
   }
-
-  /** Reserves what is missing for a burst, and a quota beyond it, as far as the limits go. */
-  #reserve(packets: number, bytes: number): void {
-    if (packets > this.#packetsLeft)
-      this.#packetsLeft += take(this.#packets, packets - this.#packetsLeft + this.#quotaPackets, this.hardPackets);
-    if (bytes > this.#bytesLeft)
-      this.#bytesLeft += take(this.#bytes, bytes - this.#bytesLeft + this.#quotaBytes, this.hardBytes);
-  }
 }
 
 function lengthOf(rows: Int32Array, row: number): number {
   return rows[row * Column.WORDS + Column.END]! - rows[row * Column.WORDS + Column.START]!;
 }
 
-/** Adds up to `wanted` to a counter that saturates at `limit`; returns how much. */
-function take(counter: BigUint64Array, wanted: number, limit: number): number {
+/** Reserves what is missing of `need`, and a quota beyond it, as far as the limit goes; returns how much. */
+function more(counter: BigUint64Array, left: number, need: number, quota: number, limit: number): number {
+  if (need <= left) return 0;
   for (let seen = Atomics.load(counter, 0); ; ) {
-    const taken = Math.min(wanted, limit - Number(seen));
+    const taken = Math.min(need - left + quota, limit - Number(seen));
     if (taken <= 0) return 0;
     const found = Atomics.compareExchange(counter, 0, seen, seen + BigInt(taken));
     if (found === seen) return taken;

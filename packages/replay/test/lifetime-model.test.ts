@@ -80,11 +80,11 @@ async function exploreLifetime(
     if ((now.spent || facts.some((f) => f.refused)) && (known & HARD) === 0)
       throw new Violation('the hard limit is reached, and nobody will be told');
     if (told.includes(HARD) && !now.spent) throw new Violation('told of the end before it');
-    // Undershoot: quotas, and the packet that no longer fitted.
+    // Undershoot of the limit that ended it: quotas, and the one packet that no longer fitted.
     if (done && facts.some((f) => f.refused)) {
       const longest = Math.max(0, ...workers.flatMap((deeds) => deeds.flatMap((d) => (d === 'events' ? [] : d))));
       const short = packets < hardPackets - workers.length * limits.quotaPackets;
-      if (short && bytes <= hardBytes - workers.length * (limits.quotaBytes + longest))
+      if (short && bytes <= hardBytes - workers.length * limits.quotaBytes - longest)
         throw new Violation(`ended after ${packets} packets and ${bytes} bytes`);
     }
   });
@@ -118,6 +118,14 @@ describe('the lifetime, in every state that workers can reach together', () => {
       ],
     ],
     [
+      'both at once, each refusing one of 2 workers',
+      { softBytes: 600, hardPackets: 10, hardBytes: 1000, quotaPackets: 0, quotaBytes: 0 },
+      [
+        [[200, 200, 200, 200, 200], 'events'],
+        [[1, 1, 1, 1, 1, 700], 'events'],
+      ],
+    ],
+    [
       'packets, 3 workers',
       { softPackets: 2, hardPackets: 4, quotaPackets: 1, quotaBytes: 0 },
       [
@@ -146,7 +154,19 @@ describe('the lifetime, in every state that workers can reach together', () => {
         replace: 'Atomics.store(counter, 0, seen + BigInt(taken));\n    const found = seen;',
       },
     ],
-    ['no saturation', { file: FILE, find: 'Math.min(wanted, limit - Number(seen))', replace: 'wanted' }],
+    [
+      'no saturation',
+      { file: FILE, find: 'Math.min(need - left + quota, limit - Number(seen))', replace: 'need - left + quota' },
+    ],
+    [
+      'bytes reserved for packets that are refused',
+      {
+        file: FILE,
+        find: 'for (let i = from; i < end; i++) bytes += lengthOf(rows, list[i]!);\n    this.#bytesLeft += more(this.#bytes, this.#bytesLeft, bytes,',
+        replace:
+          'for (let i = from; i < end; i++) bytes += lengthOf(rows, list[i]!);\n    let all = bytes;\n    for (let i = end; i < to; i++) all += lengthOf(rows, list[i]!);\n    this.#bytesLeft += more(this.#bytes, this.#bytesLeft, all,',
+      },
+    ],
     [
       'events looked at, then set',
       {

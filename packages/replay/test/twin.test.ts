@@ -2,18 +2,8 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { ReplayWindow, Verdict } from '../src/index.ts';
 import { NaiveWindow } from './naive-window.ts';
+import { random } from './random.ts';
 import { Rows } from './rows.ts';
-
-/** xorshift32, seeded. */
-function random(seed: number): (below: number) => number {
-  let x = seed | 0 || 1;
-  return (below) => {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    return (x >>> 0) % below;
-  };
-}
 
 /** Sizes around powers of two, and one far from any. */
 const SIZES = [32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1000, 1023, 1024, 1025, 4095, 4096, 4097, 65_537];

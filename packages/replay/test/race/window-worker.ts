@@ -1,32 +1,20 @@
-// A worker of races.ts. What it shows is in shared memory, so that it may be killed at any step.
-import { parentPort, workerData } from 'node:worker_threads';
-import { ReplayWindow, SequenceAllocator } from '../src/index.ts';
-import { Column } from '../src/layout.ts';
-import { Naive6479 } from './naive-6479.ts';
-import { type AllocatorJob, type Job, Tally, type WindowJob } from './races.ts';
-import { ICV } from './rows.ts';
+import { ReplayWindow } from '../../src/index.ts';
+import { Column } from '../../src/layout.ts';
+import { Naive6479 } from '../naive-6479.ts';
+import { random } from '../random.ts';
+import { ICV } from '../rows.ts';
+import { BURST, STOP, Tally, type WindowJob } from './job.ts';
+import { awaitOthers, ENDED, furthest } from './places.ts';
 
 const { WORDS, SEQ_LO, SEQ_HI, FATE } = Column;
 const TWO_32 = 2 ** 32;
-const BURST = 32;
-
-/** xorshift32, seeded. */
-function random(seed: number): (below: number) => number {
-  let x = seed | 0 || 1;
-  return (below) => {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    return (x >>> 0) % below;
-  };
-}
 
 /**
  * Offers numbers first + 1 .. first + count in order, each stretch of 64 shuffled, and marks what is accepted in a bitmap
  * of its own. All workers offer the same numbers; who gets ahead waits a little, so that they race for them. A victim
  * does not go through all: it stays where the others are, and its first burst is as good a moment to die as its last.
  */
-function race(job: WindowJob): void {
+export function offer(job: WindowJob): void {
   const { memory, size, first, count, worker, workers, what, victim } = job;
   const window = what === 'naive' ? new Naive6479(memory, size) : ReplayWindow.attach(memory, 0, worker);
   const places = new Int32Array(job.places);
@@ -50,20 +38,13 @@ function race(job: WindowJob): void {
   let other = 0;
   for (let stretch = 0; stretch < stretches; stretch++) {
     if (victim) {
-      const ahead = Math.max(...Array.from({ length: workers }, (_, w) => Atomics.load(places, w * 16)));
-      stretch = Math.min(stretches - 1, Math.max(0, ahead + next(8) - 4));
+      stretch = Math.min(stretches - 1, Math.max(0, furthest(places, workers) + next(8) - 4));
     } else {
-      // Whoever is ahead lets the others come near; a worker that does not come is not waited for long.
-      for (let spin = 0; spin < 400; spin++) {
-        other = stretches;
-        for (let w = 0; w < workers; w++) if (w !== worker) other = Math.min(other, Atomics.load(places, w * 16));
-        if (stretch - other < 8) break;
-        if (spin > 200) Atomics.wait(places, worker * 16 + 1, 0, 0.05);
-      }
+      other = awaitOthers(places, worker, workers, stretch - 8);
       Atomics.store(places, worker * 16, stretch);
       if (job.pause > 0 && stretch % 32 === 0) {
         Atomics.wait(places, worker * 16 + 1, 0, job.pause);
-        if (Atomics.load(places, 15) === 1) break;
+        if (Atomics.load(places, STOP) === 1) break;
       }
     }
     const order = next(64) * 64;
@@ -103,47 +84,5 @@ function race(job: WindowJob): void {
       window.swapFailures = 0;
     }
   }
-  if (!victim) Atomics.store(places, worker * 16, 2 ** 30);
+  if (!victim) Atomics.store(places, worker * 16, ENDED);
 }
-
-/** Reserves until nothing is left, and marks every number in a bitmap shared by all: a bit that is on was given twice. */
-function reserve(job: AllocatorJob): void {
-  const { memory, count, what, worker } = job;
-  const allocator = SequenceAllocator.attach(memory, 0);
-  const naive = new BigUint64Array(memory, 64, 1);
-  const given = new Int32Array(job.given);
-  const tally = new Float64Array(job.tally, worker * 64, 8);
-  const next = random(job.seed + worker * 7919);
-  for (;;) {
-    let first: number;
-    let granted = 1 + next(64);
-    if (what === 'naive') {
-      // What a burst must not do: read the counter, and write it a moment later.
-      first = Number(naive[0]!);
-      if (first > count) return;
-      naive[0] = BigInt(first + granted);
-    } else {
-      first = allocator.reserve(granted);
-      granted = allocator.granted;
-      if (granted === 0) return;
-    }
-    for (let s = first; s < first + granted; ) {
-      const bits = Math.min(32 - (s & 31), first + granted - s);
-      const mask = bits === 32 ? -1 : ((1 << bits) - 1) << (s & 31);
-      if ((Atomics.or(given, s >>> 5, mask) & mask) !== 0) tally[Tally.DOUBLE]!++;
-      s += bits;
-    }
-    tally[Tally.OFFERED] = tally[Tally.OFFERED]! + granted;
-    tally[Tally.FAILURES] = tally[Tally.FAILURES]! + allocator.swapFailures;
-    allocator.swapFailures = 0;
-  }
-}
-
-const job = workerData as Job;
-const come = new Int32Array(job.gate.come);
-Atomics.add(come, 0, 1);
-Atomics.notify(come, 0);
-for (let n = Atomics.load(come, 0); n < job.gate.all; n = Atomics.load(come, 0)) Atomics.wait(come, 0, n);
-parentPort?.postMessage('ready');
-if (job.kind === 'window') race(job);
-else reserve(job);
