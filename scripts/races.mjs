@@ -1,4 +1,4 @@
-// The races of packages/replay at full count: 3 x 10^8 raced offers, 10^9 numbers given, 40,000 lifetimes used up, and
+// The races of packages/replay at full count: 3 x 10^8 raced offers, 10^9 numbers given, 20,000 lifetimes used up, and
 // 500 workers killed at each of the three. ESPALIER_LONG=1: 10^9 numbers offered by each of two workers, 10^4 kills.
 import { spawn } from 'node:child_process';
 

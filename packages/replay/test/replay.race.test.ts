@@ -13,7 +13,7 @@ const pick = (long: number, races: number, test: number): number => (LONG ? long
 const COUNT = pick(1_000_000_000, 76_000_000, 2_000_000);
 const KILLS = pick(10_000, 500, 24);
 const ALLOCATIONS = pick(1_000_000_000, 1_000_000_000, 20_000_000);
-const LIFETIMES = pick(200_000, 20_000, 1000);
+const LIFETIMES = pick(100_000, 10_000, 500);
 /** Kills per race: its memory is of a fixed size. */
 const KILLS_AT_ONCE = 500;
 const timeout = LONG ? 7_200_000 : 600_000;
@@ -107,7 +107,7 @@ describe('workers on one SA', () => {
   );
 
   it('do so when others are killed, each of which takes a burst and a quota with it at most', { timeout }, async () => {
-    const run = (kills: number) => raceLifetime('shipped', kills * 400, 2, kills);
+    const run = (kills: number) => raceLifetime('shipped', kills * 200, 2, kills);
     const report = row('lifetime, workers killed', await killing(KILLS, run));
     expect(report).toMatchObject(right);
     // What a victim has been told it may take with it.

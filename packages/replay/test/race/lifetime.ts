@@ -26,7 +26,7 @@ export interface LifetimeReport {
 
 /** Limits in packets, in bytes, or in both; quotas from none to what is the default. */
 function limitsOf(next: (below: number) => number): Required<LifetimeOptions> {
-  const packets = 400 + next(1600);
+  const packets = 2000 + next(6000);
   const bytes = packets * (LONGEST >> 1);
   const kind = next(3);
   const hardPackets = kind === 1 ? Infinity : packets;
