@@ -3,7 +3,14 @@ import type { CryptoEngine } from '@espalier/xfrm';
 import { aead } from '../../native/src/aead.ts';
 import { load } from '../../native/src/binding.ts';
 import { nodeEngine } from '../src/engines/node.ts';
-import { type AeadProvider, type EngineOptions, nativeEngine, nobleEngine } from '../src/index.ts';
+import {
+  type AeadProvider,
+  type EngineOptions,
+  jointEngine,
+  nativeEngine,
+  nobleEngine,
+  SECOND_KEYS,
+} from '../src/index.ts';
 
 /** An engine of a name, or why this machine has none. */
 export interface Maker {
@@ -38,3 +45,18 @@ export const HERE: [string, Maker['make']][] = ENGINES.filter((e) => e.missing =
 
 /** For `it.skip.each`: what is missing. */
 export const MISSING: readonly string[] = ENGINES.filter((e) => e.missing !== '').map((e) => `${e.name}: ${e.missing}`);
+
+/** An engine with every transform: the addon's has node for those that it lacks, as in the gateway. */
+export function whole(name: string): CryptoEngine {
+  const maker = ENGINES.find((e) => e.name === name);
+  if (maker?.missing !== '') throw new Error(`no engine ${name}: ${maker?.missing ?? 'no such name'}`);
+  return name.startsWith('native') ? jointEngine(maker.make(), nodeEngine({ firstKey: SECOND_KEYS })) : maker.make();
+}
+
+/** For fuzzing: what ESPALIER_ENGINE names, else node and the addon's first where there is one. */
+export const FUZZED: readonly string[] = process.env.ESPALIER_ENGINE?.split(',') ?? [
+  'node',
+  ...HERE.map(([name]) => name)
+    .filter((name) => name.startsWith('native'))
+    .slice(0, 1),
+];

@@ -21,6 +21,7 @@ export const INBOUND: readonly DropReason[] = [
   DropReason.NAT_KEEPALIVE,
   DropReason.NOT_ESP,
   DropReason.ECN,
+  DropReason.BAD_LENGTH,
 ];
 
 /** What packets from inside can end of on the way out. */
