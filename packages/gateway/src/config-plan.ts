@@ -14,7 +14,7 @@ const RECEIVE_BATCH = 64;
 
 /** Throws XfrmError CONFIG. `file` is for messages, and key files are relative to it. */
 export function planOf(parsed: Parsed, file: string): GatewayPlan {
-  const { bond, inside, rekey } = parsed;
+  const { bond, inside, rekey, audit } = parsed;
   distinct(file, 'bond.lowers', bond.lowers, (one) => one.name, 'name');
   demandLowers(parsed, file);
   distinct(file, 'sas', parsed.sas, (one) => one.name, 'name');
@@ -41,9 +41,11 @@ export function planOf(parsed: Parsed, file: string): GatewayPlan {
       name: inside.name,
       mtu: inside.mtu,
       addresses: inside.address === undefined ? [] : [inside.address],
+      ...(inside.tooBig === undefined ? {} : { tooBig: inside.tooBig }),
     },
     sas,
     policies: parsed.policies.map((one, i) => policyOf(one, i, sas, file)),
+    ...(audit === undefined ? {} : { audit }),
     ...(rekey === undefined
       ? {}
       : { rekey: { switchAfterMs: rekey.switchAfter * 1000, overlapMs: rekey.overlap * 1000 } }),
@@ -93,10 +95,11 @@ function saOf(one: ParsedSa, i: number, parsed: Parsed, file: string): SaPlan {
     throw fault(file, `${at}.selectors`, 'nothing: policies choose what goes out');
   if (one.direction === 'in' && one.spread !== undefined)
     throw fault(file, `${at}.spread`, 'nothing: the peer shares out what comes in', one.spread);
+  demandOutbound(one, at, parsed, file);
   if (one.spread === 'inner' || one.spread === 'spray') demandSpread(one, at, parsed, file);
   // The longest inner packet: padded with its two bytes of trailer to whole blocks (RFC 4303 2.4).
   const padded = Math.ceil((inside.mtu + 2) / blockLength) * blockLength;
-  const udp = bond.lowers[0]!.kind === 'udp' ? UDP_HEADER_LENGTH : 0;
+  const udp = bond.lowers[0]!.kind === 'udp' || one.encap !== undefined ? UDP_HEADER_LENGTH : 0;
   const outer = (one.source.length === 4 ? 20 : 40) + udp + 8 + ivLength + padded + icvLength;
   if (one.direction === 'out' && outer > bond.mtu)
     throw fault(
@@ -142,6 +145,19 @@ function demandLifetime({ lifetime }: ParsedSa, at: string, file: string): void 
     if (soft !== undefined && hard !== undefined && soft > hard)
       throw fault(file, `${at}.lifetime.soft${unit}`, `at most hard${unit}, ${hard}`, String(soft));
   }
+}
+
+/** What only an outbound SA can say, and what needs UDP around it. */
+function demandOutbound(one: ParsedSa, at: string, { bond }: Parsed, file: string): void {
+  if (one.direction === 'in') {
+    for (const what of ['tfc', 'dummies', 'keepaliveSeconds'] as const)
+      if (one[what] !== undefined) throw fault(file, `${at}.${what}`, 'nothing: the SA is inbound', 'a value');
+    if (one.mss === 'mtu') throw fault(file, `${at}.mss`, 'bytes: an inbound SA has no MTU', 'mtu');
+  }
+  if (one.encap !== undefined && bond.lowers[0]!.kind === 'udp')
+    throw fault(file, `${at}.encap`, 'nothing: the lowers are UDP sockets', 'a value');
+  if (one.keepaliveSeconds !== undefined && one.encap === undefined)
+    throw fault(file, `${at}.keepaliveSeconds`, 'nothing without encap', String(one.keepaliveSeconds));
 }
 
 /** One SA over several links: by layer3+4 only, and only as far as the peer's window goes. */

@@ -24,6 +24,10 @@ const MODES = ['active-backup', 'balance-xor', '802.3ad'] as const satisfies rea
 
 const port = integer(1, 65_535, 'a port');
 
+const idle = integer(1, 3600, 'seconds without a packet');
+const bytesOrMtu = (from: number): v.GenericSchema<unknown, number | 'mtu'> =>
+  v.union([v.literal('mtu'), integer(from, 9000, 'bytes')], `mtu, or bytes from ${from} to 9000`);
+
 const lower = v.variant(
   'kind',
   [
@@ -42,6 +46,7 @@ const lower = v.variant(
       peerPort: v.optional(port, ESP_UDP_PORT),
       sourcePorts: v.optional(integer(0, 64, 'source ports'), 0),
       device: v.optional(interfaceName),
+      keepaliveSeconds: v.exactOptional(idle),
     }),
     v.strictObject({
       kind: v.literal('mock'),
@@ -80,6 +85,21 @@ const sa = v.strictObject(
         'the peer: window, rate, skewMs',
       ),
     ),
+    encap: v.exactOptional(
+      v.strictObject(
+        { sport: v.optional(port, ESP_UDP_PORT), dport: v.optional(port, ESP_UDP_PORT) },
+        'UDP ports: sport, dport',
+      ),
+    ),
+    mss: v.exactOptional(bytesOrMtu(64)),
+    tfc: v.exactOptional(bytesOrMtu(1)),
+    dummies: v.exactOptional(
+      v.strictObject(
+        { perSecond: integer(1, 1000, 'packets per second'), length: v.optional(bytesOrMtu(1), 'mtu') },
+        'dummies: perSecond, length',
+      ),
+    ),
+    keepaliveSeconds: v.exactOptional(idle),
     lifetime: v.optional(
       v.strictObject(
         {
@@ -142,6 +162,15 @@ export const config = v.strictObject(
         name: v.optional(interfaceName, 'tun0'),
         mtu: v.optional(integer(576, 9000, 'bytes'), 1400),
         address: v.optional(prefix4),
+        tooBig: v.exactOptional(
+          v.strictObject(
+            {
+              perSecond: v.optional(integer(0, 100_000, 'answers per second'), 100),
+              from: v.optional(v.array(address, 'a list of addresses'), []),
+            },
+            'answers to what is too big: perSecond, from',
+          ),
+        ),
       },
       'the inside: name, address ...',
     ),
@@ -149,6 +178,15 @@ export const config = v.strictObject(
       v.array(sa, 'a list of SAs'),
       v.minLength(1, 'at least one SA'),
       v.maxLength(MAX_SAS, `at most ${MAX_SAS} SAs`),
+    ),
+    audit: v.exactOptional(
+      v.strictObject(
+        {
+          perSecond: v.optional(integer(1, 10_000, 'events per second of a worker'), 10),
+          burst: v.optional(integer(1, 10_000, 'events at once of a worker'), 50),
+        },
+        'an audit: perSecond, burst',
+      ),
     ),
     rekey: v.optional(
       v.strictObject(

@@ -1,5 +1,6 @@
 /** What a gateway tells the world: plain objects on diagnostics channels, one channel per type. Never a key. */
 import { type Channel, channel } from 'node:diagnostics_channel';
+import type { DropReason } from '@espalier/xfrm';
 
 interface Told {
   /** Name of the gateway's bond. */
@@ -26,12 +27,29 @@ export interface RekeyEvent extends Told {
   readonly error?: string;
 }
 
-export type GatewayEvent = LifetimeEvent | RekeyEvent;
+/** An auditable drop, rate-limited (RFC 4303 3.3.3, 3.4; RFC 4301 5.2). */
+export interface AuditEvent extends Told {
+  readonly type: 'audit';
+  readonly reason: keyof typeof DropReason;
+  /** Name of the SA; null when none was found. */
+  readonly sa: string | null;
+  /** Hexadecimal; 0 when the packet ended before it. */
+  readonly spi: string;
+  /** The whole number where it is known, else its lower half as it was on the wire. */
+  readonly seq: number;
+  /** Outer addresses, inner ones of a packet on its way out; null when not known. */
+  readonly source: string | null;
+  readonly destination: string | null;
+  readonly flowLabel: number;
+}
 
-/** `espalier:lifetime`, `espalier:rekey`. */
+export type GatewayEvent = LifetimeEvent | RekeyEvent | AuditEvent;
+
+/** `espalier:lifetime`, `espalier:rekey`, `espalier:audit`. */
 export const EVENT_CHANNELS: Readonly<Record<GatewayEvent['type'], Channel>> = {
   lifetime: channel('espalier:lifetime'),
   rekey: channel('espalier:rekey'),
+  audit: channel('espalier:audit'),
 };
 
 export function tell(event: GatewayEvent): void {

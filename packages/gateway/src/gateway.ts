@@ -3,21 +3,24 @@
  * data and shared memory; see messages.ts.
  */
 import { BondDevice } from '@espalier/bond';
-import { Feature, type LowerDevice, OffloadTable, type PolicyTicket, XfrmError } from '@espalier/xfrm';
+import { PathMtu } from '@espalier/esp';
+import { Feature, type LowerDevice, OffloadTable, type PolicyTicket, PortStat, XfrmError } from '@espalier/xfrm';
+import { Audit } from './audit.ts';
 import type { InsideDevice } from './devices.ts';
 import { type RekeyEvent, tell } from './events.ts';
-import type { WorkerStart } from './messages.ts';
+import { type Order, TICK_MS, type WorkerStart } from './messages.ts';
 import { type GatewayPlan, MAX_LOWERS, MAX_SAS, type PolicyPlan, type SaPlan } from './plan.ts';
 import { Rekey, type RekeyOptions, type Succession } from './rekey.ts';
 import { Sas } from './sas.ts';
-import { type GatewayStats, gatewayStats } from './stats.ts';
+import { Schedule } from './schedule.ts';
+import { type GatewayStats, gatewayStats, portTotal } from './stats.ts';
 import { workerFileBeside } from './worker-file.ts';
 import { Workers } from './workers.ts';
 
 const FRAMES = 2048;
 const BOND_INDEX = MAX_LOWERS;
-/** The gateway's time: link delays, bounds on lowers, ESN, lifetimes, rekeys. */
-const TICK_MS = 50;
+/** Too-big answers a second, unless the plan says. */
+const ANSWERS = { perSecond: 100, from: [] };
 
 export interface GatewayOptions {
   readonly plan: GatewayPlan;
@@ -41,6 +44,12 @@ export class Gateway {
   readonly #workers: Workers;
   readonly #sas: Sas;
   readonly #rekeys: Set<Rekey> = new Set();
+  readonly #pathMtu: PathMtu = PathMtu.create(MAX_SAS);
+  readonly #audit: Audit | null;
+  readonly #schedule: Schedule;
+  /** Time for the workers, and what it is counted from. */
+  readonly #ticks: Int32Array = new Int32Array(new SharedArrayBuffer(4));
+  readonly #epoch: number;
   readonly #ticker: NodeJS.Timeout;
   #policies: readonly PolicyPlan[] = [];
   /** Changes of SAs and policies, one after another. */
@@ -52,6 +61,7 @@ export class Gateway {
     this.#options = options;
     const { plan, clock = () => performance.now() } = options;
     this.#clock = clock;
+    this.#epoch = clock();
     this.bond = new BondDevice({
       name: plan.bond.name,
       index: BOND_INDEX,
@@ -72,10 +82,15 @@ export class Gateway {
     this.#sas = new Sas({
       bond: this.bond,
       workers: this.#workers,
+      pathMtu: this.#pathMtu,
       now: clock,
       link: () => this.#link(),
       mtu: () => (this.bond.linkType === 'esp-udp' ? this.bond.mtu : plan.bond.mtu),
     });
+    const { audit } = plan;
+    this.#audit =
+      audit === undefined ? null : new Audit(plan.bond.name, plan.workers, audit, (slot) => this.#sas.nameOf(slot));
+    this.#schedule = this.#makeSchedule();
     this.#ticker = setInterval(() => this.#tick(), TICK_MS);
     this.#ticker.unref();
   }
@@ -118,6 +133,8 @@ export class Gateway {
       sas: this.#sas.all(),
       holds: (slot, lower) =>
         this.bond.replicates ? this.bond.stateLowerHandle(slot, lower) !== 0 : this.#offloads.device(slot) === lower,
+      suppressed: this.#audit?.suppressed ?? 0,
+      pathMtu: this.#pathMtu,
       now: this.#clock(),
     });
   }
@@ -181,6 +198,14 @@ export class Gateway {
     });
   }
 
+  /**
+   * Resynchronises an inbound SA whose sender has gone on unheard for more than 2^32 numbers (RFC 4303 A3); see
+   * `EspPath.resync`. Throws XfrmError NOT_FOUND, UNSUPPORTED without ESN, CLOSED.
+   */
+  resync(name: string): Promise<void> {
+    return this.#run(() => this.#workers.tellAll({ type: 'resync', slot: this.slotOf(name) }));
+  }
+
   async #start(): Promise<void> {
     const { plan, lowers } = this.#options;
     for (const lower of lowers) await this.bond.enslave(lower);
@@ -208,6 +233,10 @@ export class Gateway {
       linkType: this.bond.linkType ?? 'ethernet',
       link: this.#link(),
       inside: inside.ticket(worker),
+      clock: this.#ticks.buffer as SharedArrayBuffer,
+      pathMtu: this.#pathMtu.memory,
+      audit: this.#audit === null ? null : { memory: this.#audit.memory(worker), plan: plan.audit! },
+      tooBig: plan.inside.tooBig ?? ANSWERS,
     };
     return this.#workers.start(workerFile, start);
   }
@@ -253,9 +282,48 @@ export class Gateway {
 
   #tick(): void {
     const gateway = this.bond.name;
-    this.bond.tick(this.#clock());
+    const now = this.#clock();
+    this.bond.tick(now);
+    // What is young on the workers' clock is young on this one.
+    const ticks = Math.floor((now - this.#epoch) / TICK_MS);
+    Atomics.store(this.#ticks, 0, ticks);
+    this.#pathMtu.age(ticks * TICK_MS);
+    this.#audit?.drain(ticks * TICK_MS);
+    if (this.#started && this.#stopping === null) this.#schedule.tick(now, this.#protecting());
     this.#sas.tick((sa, limit) => tell({ type: 'lifetime', gateway, time: new Date().toISOString(), sa, limit }));
     for (const rekey of this.#rekeys) rekey.tick();
+  }
+
+  /** SAs that something may go out by. */
+  #protecting(): SaPlan[] {
+    return this.#sas.all().flatMap(({ plan }) => (this.#policies.some((p) => p.sa === plan.name) ? [plan] : []));
+  }
+
+  #makeSchedule(): Schedule {
+    const { lowers, plan } = this.#options;
+    // An order that a worker refuses is for an SA or a lower that is gone meanwhile.
+    const order = (worker: number, what: Order): void => void this.#workers.tell(worker, what).catch(() => undefined);
+    const workerOf = (slot: number): number => slot % plan.workers;
+    return new Schedule(
+      {
+        packets: (sa) => this.#sas.packets(sa),
+        sent: (index) => portTotal(lowers[index]!, PortStat.SENT),
+        dummies: (sa, count, length) => {
+          const slot = this.slotOf(sa);
+          order(workerOf(slot), { type: 'dummies', slot, count, length });
+        },
+        keepalive: (sa) => {
+          const slot = this.slotOf(sa);
+          order(workerOf(slot), { type: 'keepalive', slot });
+        },
+        lowerKeepalive: (lower, count) => {
+          const { index } = lowers[lower]!;
+          // Source ports of its own are each worker's; the common one is everybody's.
+          for (let w = 0; w < (count > 1 ? plan.workers : 1); w++) order(w, { type: 'lower-keepalive', index, count });
+        },
+      },
+      plan.bond.lowers,
+    );
   }
 
   #tellRekey(phase: RekeyEvent['phase'], successions: readonly Succession[], error?: Error): void {

@@ -1,7 +1,14 @@
 export { loadConfig, parseConfig } from './config.ts';
 export { type Devices, type InsideDevice, openDevices } from './devices.ts';
 export { ENGINE_NAMES, type EngineName, openEngine } from './engine.ts';
-export { EVENT_CHANNELS, type GatewayEvent, type LifetimeEvent, onEvents, type RekeyEvent } from './events.ts';
+export {
+  type AuditEvent,
+  EVENT_CHANNELS,
+  type GatewayEvent,
+  type LifetimeEvent,
+  onEvents,
+  type RekeyEvent,
+} from './events.ts';
 export { Gateway, type GatewayOptions } from './gateway.ts';
 export { type OpenPort, openPort } from './open-port.ts';
 export type { GatewayPlan, InsidePlan, LifetimePlan, LowerPlan, PolicyPlan, SaPlan } from './plan.ts';

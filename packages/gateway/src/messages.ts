@@ -10,15 +10,28 @@ import {
   type XfrmErrorDetail,
 } from '@espalier/xfrm';
 import type { EngineName } from './engine.ts';
-import { MAX_SAS } from './plan.ts';
+import { type AuditPlan, MAX_SAS, type TooBigPlan } from './plan.ts';
 
-/** Float64 columns of a worker's counters: one per DropReason, then SaStat columns of every slot. */
-export const STATS_BYTES: number = (DROP_CODES + MAX_SAS * SaStat.COLUMNS) * 8;
+/** Columns of a worker's counters beside those of drops and SAs. */
+export const GatewayStat = {
+  /** Too-big answers that the inside took. */
+  ANSWERS: DROP_CODES,
+  DUMMIES: DROP_CODES + 1,
+  KEEPALIVES: DROP_CODES + 2,
+  /** SaStat columns of every slot from here on. */
+  SAS: DROP_CODES + 3,
+} as const;
+
+/** Float64 columns of a worker's counters: one per DropReason, then GatewayStat. */
+export const STATS_BYTES: number = (GatewayStat.SAS + MAX_SAS * SaStat.COLUMNS) * 8;
 
 /** First column of the counters of an SA. */
 export function saColumn(slot: number): number {
-  return DROP_CODES + slot * SaStat.COLUMNS;
+  return GatewayStat.SAS + slot * SaStat.COLUMNS;
 }
+
+/** A worker reads no clock of its own: word 0 of `WorkerStart.clock` counts times of so many milliseconds. */
+export const TICK_MS = 50;
 
 export interface WorkerStart {
   readonly worker: number;
@@ -32,6 +45,13 @@ export interface WorkerStart {
   readonly linkType: LinkType;
   readonly link: Uint8Array | null;
   readonly inside: PortTicket;
+  /** One Int32: the gateway's time, in TICK_MS. */
+  readonly clock: SharedArrayBuffer;
+  /** The PathMtu of all workers. */
+  readonly pathMtu: SharedArrayBuffer;
+  /** This worker's AuditRing, and how much it may write. */
+  readonly audit: { readonly memory: SharedArrayBuffer; readonly plan: AuditPlan } | null;
+  readonly tooBig: TooBigPlan;
   /** STATS_BYTES of counters. */
   readonly stats: SharedArrayBuffer;
   /** Word 0: messages posted so far; the worker looks at its mailbox when it changes. */
@@ -49,6 +69,12 @@ export type Order =
   | { readonly type: 'switch'; readonly from: number; readonly to: number }
   /** Closes the worker's port of a lower that is leaving. */
   | { readonly type: 'close-lower'; readonly index: number }
+  | { readonly type: 'dummies'; readonly slot: number; readonly count: number; readonly length: number | 'mtu' }
+  | { readonly type: 'keepalive'; readonly slot: number }
+  /** From a lower's own sockets, one per source port. */
+  | { readonly type: 'lower-keepalive'; readonly index: number; readonly count: number }
+  /** An inbound SA has lost its sender's high half (RFC 4303 A3). */
+  | { readonly type: 'resync'; readonly slot: number }
   | { readonly type: 'stop' };
 
 /** An error as it crosses between threads. */

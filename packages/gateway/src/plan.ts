@@ -19,6 +19,28 @@ export interface LifetimePlan {
   readonly hardSeconds?: number;
 }
 
+/** Dummy packets by an outbound SA, whatever else it carries. */
+export interface DummyPlan {
+  readonly perSecond: number;
+  /** Bytes of payload, or as many as the MTU takes. */
+  readonly length: number | 'mtu';
+}
+
+/** Answers to hosts inside whose packets are too big. */
+export interface TooBigPlan {
+  /** Of one worker; 0 = none. */
+  readonly perSecond: number;
+  /** Who says so, at most one address a family; for a family without, the address that the packet was for. */
+  readonly from: readonly Uint8Array[];
+}
+
+/** Of one worker. */
+export interface AuditPlan {
+  readonly perSecond: number;
+  /** At once. */
+  readonly burst: number;
+}
+
 export interface SaPlan {
   readonly name: string;
   readonly direction: 'in' | 'out';
@@ -40,6 +62,14 @@ export interface SaPlan {
   readonly lifetime?: LifetimePlan;
   /** UDP encapsulation (RFC 3948) on lowers that have no sockets of their own; none when absent or null. */
   readonly encap?: { readonly sport: number; readonly dport: number } | null;
+  /** Inner TCP SYNs: most bytes of a segment, or (outbound) what the MTU takes; as they are when absent. */
+  readonly mss?: number | 'mtu';
+  /** Outbound: bytes to which inner packets are padded (TFC, RFC 4303 2.7), or to what the MTU takes; not when absent. */
+  readonly tfc?: number | 'mtu';
+  /** Outbound; none when absent. */
+  readonly dummies?: DummyPlan;
+  /** Outbound with `encap`: seconds without a packet after which a NAT keepalive goes out; none when absent. */
+  readonly keepaliveSeconds?: number;
   /** Name of the SA, of its direction, whose place it takes in a rekey. */
   readonly replaces?: string;
   /** Inbound only: inner packets that may come out (RFC 4301 4.4.1); absent = any. */
@@ -67,6 +97,8 @@ export type LowerPlan =
       readonly sourcePorts: number;
       /** Interface whose state is the lower's. */
       readonly device?: string;
+      /** Seconds without a packet after which a NAT keepalive goes out; none when absent. */
+      readonly keepaliveSeconds?: number;
     }
   | {
       readonly kind: 'mock';
@@ -83,6 +115,8 @@ export interface InsidePlan {
   readonly mtu: number;
   /** At most one, IPv4, with its prefix length; others are for `ip address add`. */
   readonly addresses: readonly { readonly address: Uint8Array; readonly bits: number }[];
+  /** A hundred a second when absent. */
+  readonly tooBig?: TooBigPlan;
 }
 
 /** Everything a gateway is made of: a config file after parsing. */
@@ -106,6 +140,8 @@ export interface GatewayPlan {
   readonly inside: InsidePlan;
   readonly sas: readonly SaPlan[];
   readonly policies: readonly PolicyPlan[];
+  /** Auditable drops told as events; none when absent. */
+  readonly audit?: AuditPlan;
   /** Times of a rekey that a new file asks for; those of RekeyOptions when absent. */
   readonly rekey?: RekeyOptions;
 }

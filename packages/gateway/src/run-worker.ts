@@ -50,6 +50,7 @@ export function runWorker(open: OpenPort = openPort): void {
         }
         try {
           datapath.obey(order);
+          if (order.type === 'close-lower') forget(list, fds, datapath.fds);
           answer(id);
         } catch (error) {
           answer(id, error);
@@ -60,4 +61,9 @@ export function runWorker(open: OpenPort = openPort): void {
       else Atomics.wait(mail, 0, posted, 1);
     }
   }
+}
+
+/** poll(2) passes over what is negative: descriptors that are closed must not be waited for. */
+function forget(list: Int32Array, before: readonly number[], now: readonly number[]): void {
+  for (const fd of before) if (!now.includes(fd)) list[list.lastIndexOf(fd)] = -1;
 }

@@ -1,7 +1,7 @@
 /** The SAs of a running gateway: what each has in shared memory, on the workers and on the bond, made and unmade as one. */
 import { createHmac, randomBytes } from 'node:crypto';
 import type { BondDevice } from '@espalier/bond';
-import { SaStat } from '@espalier/esp';
+import { type PathMtu, SaStat } from '@espalier/esp';
 import { Arena, Lifetime, LifetimeEvent, ReplayWindow, SequenceAllocator } from '@espalier/replay';
 import { ALGORITHMS, type LowerHandle, Sad, SaKey, XfrmError } from '@espalier/xfrm';
 import { saColumn } from './messages.ts';
@@ -40,6 +40,7 @@ interface Place {
 export interface SasOptions {
   readonly bond: BondDevice;
   readonly workers: Workers;
+  readonly pathMtu: PathMtu;
   readonly now: () => number;
   /** Ethernet header of what is sent, or null. */
   readonly link: () => Uint8Array | null;
@@ -73,6 +74,12 @@ export class Sas {
     return this.#entry(name);
   }
 
+  /** Name of the SA in a slot; null when there is none. */
+  nameOf(slot: number): string | null {
+    for (const [name, entry] of this.#entries) if (entry.slot === slot) return name;
+    return null;
+  }
+
   /** Packets that went through it, all workers together. */
   packets(name: string): number {
     return this.#o.workers.total(saColumn(this.#entry(name).slot) + SaStat.PACKETS);
@@ -102,6 +109,7 @@ export class Sas {
     await this.#offBond(handle);
     await this.#o.workers.tellAll({ type: 'remove', slot });
     this.#o.workers.clear(saColumn(slot), SaStat.COLUMNS);
+    this.#o.pathMtu.forget(slot);
     this.#sad.remove(slot);
     // A key that has carried nothing is as good as new.
     if ((allocator?.next() ?? 1) === 1 && (window?.top() ?? 0) === 0) this.#keyPrints.delete(this.#keyPrint(plan.key));
@@ -178,18 +186,19 @@ export class Sas {
     if (direction === 'in') {
       const options = { size: plan.window, esn, workers: workers.count };
       window = ReplayWindow.create({ ...options, memory, offset: place(ReplayWindow.byteLength(options)) });
-      const { selectors } = plan;
+      const { selectors, mss } = plan;
       await workers.tellAll({
         type: 'add-in',
         ticket: {
           ...common,
           window: { memory, offset: window.offset },
           ...(selectors === undefined ? {} : { selectors }),
+          ...(typeof mss === 'number' ? { mss } : {}),
         },
       });
     } else {
       allocator = SequenceAllocator.create({ esn, memory, offset: place(SequenceAllocator.byteLength()) });
-      const { noHandle, spread } = plan;
+      const { noHandle, spread, mss, tfc } = plan;
       await workers.tellAll({
         type: 'add-out',
         ticket: {
@@ -198,6 +207,8 @@ export class Sas {
           offload: offload === 'crypto',
           noHandle,
           ...(spread === undefined ? {} : { spread }),
+          ...(mss === undefined ? {} : { mss }),
+          ...(tfc === undefined ? {} : { tfc }),
           link: this.#o.link(),
           mtu: this.#o.mtu(),
         },

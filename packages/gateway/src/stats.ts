@@ -1,8 +1,8 @@
 /** Counters of a gateway as plain data: what all workers and ports have counted, put together. */
 import type { BondDevice, SlaveState } from '@espalier/bond';
-import { SaStat } from '@espalier/esp';
+import { type PathMtu, SaStat } from '@espalier/esp';
 import { DROP_TABLE, type LowerDevice, PortStat } from '@espalier/xfrm';
-import { saColumn } from './messages.ts';
+import { GatewayStat, saColumn } from './messages.ts';
 import type { SaState } from './sas.ts';
 import type { Workers } from './workers.ts';
 
@@ -40,6 +40,8 @@ export interface SaStats {
   readonly age: number;
   /** What is left until the hard limits, by limit; those that it has. */
   readonly left: { readonly packets?: number; readonly bytes?: number; readonly seconds?: number };
+  /** Outbound: bytes of the largest outer packet as ICMP has told; 0 = nothing was told lately. */
+  readonly pathMtu?: number;
   /** Outbound: the next number, and how many there are before the last one. */
   readonly numbers?: { readonly next: number; readonly left: number };
   /** Inbound: greatest number taken; numbers that left the window unseen; how late an accepted one has been at most. */
@@ -51,6 +53,12 @@ export interface GatewayStats {
   /** By name of DropReason, those above 0. */
   readonly drops: Readonly<Record<string, number>>;
   readonly sas: readonly SaStats[];
+  /** Too-big answers into the inside, dummy packets and NAT keepalives sent. */
+  readonly answers: number;
+  readonly dummies: number;
+  readonly keepalives: number;
+  /** Auditable drops that were not told of, being too many. */
+  readonly suppressed: number;
 }
 
 export interface StatsSources {
@@ -60,6 +68,8 @@ export interface StatsSources {
   readonly sas: readonly SaState[];
   /** Whether a slave has a handle for the SA in a slot. */
   holds(slot: number, lower: number): boolean;
+  readonly suppressed: number;
+  readonly pathMtu: PathMtu;
   /** Milliseconds on the gateway's clock. */
   readonly now: number;
 }
@@ -71,6 +81,10 @@ export function gatewayStats(from: StatsSources): GatewayStats {
     slaves: from.bond.slaves().map((slave) => slaveStats(slave, from.lowers.find((l) => l.index === slave.index)!)),
     drops: dropsAt(workers, 0),
     sas: from.sas.map((sa) => saStats(sa, from)),
+    answers: workers.total(GatewayStat.ANSWERS),
+    dummies: workers.total(GatewayStat.DUMMIES),
+    keepalives: workers.total(GatewayStat.KEEPALIVES),
+    suppressed: from.suppressed,
   };
 }
 
@@ -83,12 +97,15 @@ function dropsAt(workers: Workers, column: number): Record<string, number> {
   return drops;
 }
 
+/** A PortStat of a lower, all its ports together. */
+export function portTotal(lower: LowerDevice, column: number): number {
+  let sum = 0;
+  for (let p = 0; p < lower.ports; p++) sum += lower.stats.port(p)[column]!;
+  return sum;
+}
+
 function slaveStats(slave: SlaveState, lower: LowerDevice): SlaveStats {
-  const total = (column: number): number => {
-    let sum = 0;
-    for (let p = 0; p < lower.ports; p++) sum += lower.stats.port(p)[column]!;
-    return sum;
-  };
+  const total = (column: number): number => portTotal(lower, column);
   return {
     ...slave,
     sent: total(PortStat.SENT),
@@ -103,7 +120,7 @@ function slaveStats(slave: SlaveState, lower: LowerDevice): SlaveStats {
   };
 }
 
-function saStats(sa: SaState, { lowers, workers, holds, now }: StatsSources): SaStats {
+function saStats(sa: SaState, { lowers, workers, holds, pathMtu, now }: StatsSources): SaStats {
   const { plan, slot, window, allocator, lifetime } = sa;
   const at = saColumn(slot);
   const age = (now - sa.since) / 1000;
@@ -126,7 +143,10 @@ function saStats(sa: SaState, { lowers, workers, holds, now }: StatsSources): Sa
     left,
     ...(allocator === null
       ? {}
-      : { numbers: { next: allocator.next(), left: Math.max(0, allocator.limit + 1 - allocator.next()) } }),
+      : {
+          pathMtu: pathMtu.of(slot),
+          numbers: { next: allocator.next(), left: Math.max(0, allocator.limit + 1 - allocator.next()) },
+        }),
     ...(window === null
       ? {}
       : { window: { top: window.top(), lost: window.lost(), lateness: window.lateness(), size: window.size } }),

@@ -220,6 +220,32 @@ describe('the espalier command', () => {
     expect(out.split('\n').map((line) => line.trim())).toEqual(['lo', '2', '0', 'lo', '']);
   });
 
+  it.skipIf(tun)(`tells hosts behind a TUN what fits, and they keep to it: IPv4 and IPv6 ${tun}`, async () => {
+    const protect = (source: string, destination: string): object => ({
+      source,
+      destination,
+      action: 'protect',
+      sa: 'out',
+    });
+    const file = config('mtu', {
+      inside: { name: 'espt2', address: '10.1.0.1/24' },
+      policies: [protect('0.0.0.0/0', '10.2.0.0/24'), protect('::/0', 'fd00:2::/64')],
+    });
+    const run = `timeout --foreground 30 '${process.execPath}' '${cli}' run '${file}' >${folder}/mtu 2>&1 & gateway=$!`;
+    // The device lets through more than the tunnel takes, so that the gateway has to say so.
+    const set =
+      'ip link set espt2 mtu 1500; ip route add 10.2.0.0/24 dev espt2; ip -6 addr add fd00:1::1/64 dev espt2 nodad; ip -6 route add fd00:2::/64 dev espt2';
+    const ping = (to: string, size: number): string => `ping -n -M do -c 1 -W 1 -s ${size} ${to}`;
+    // The first hears of it from the gateway; the second from the kernel, which has learned.
+    const pings = [ping('10.2.0.9', 1472), ping('10.2.0.9', 1472), ping('fd00:2::9', 1452), ping('fd00:2::9', 1452)];
+    const { out } = await apart(
+      `${run}; until grep -qs running ${folder}/mtu; do sleep 0.05; done; ${set}; { ${pings.join('; ')}; } 2>&1; kill $gateway; wait $gateway`,
+    );
+    expect(out).toMatch(/From 10\.2\.0\.9 icmp_seq=1 Frag needed and DF set \(mtu = 1446\)/);
+    expect(out).toMatch(/From fd00:2::9 icmp_seq=1 Packet too big: mtu=1446/);
+    expect(out.match(/message too long, mtu[=:] ?1446/gi)).toHaveLength(2);
+  });
+
   it.skipIf(tun)(`takes the TUN away again when an SA is refused ${tun}`, async () => {
     const file = config('undone', { inside: { name: 'espt1' } }, { saSlots: 1 });
     const { out, err } = await apart(`'${process.execPath}' '${cli}' run '${file}'; echo " $?"`);

@@ -231,7 +231,7 @@ describe('a lifetime', () => {
     }, 'the hard limit');
     await new Promise((resolve) => setTimeout(resolve, 200));
     expect(events.map((e) => e.type === 'lifetime' && e.limit)).toEqual(['soft', 'hard']);
-    const through = pair.numbers.get(saOf(0, 'out').spi)!.size;
+    const through = pair.gateways[0]!.stats().sas.find((sa) => sa.name === 'out0')!.packets;
     // Short by two workers' quotas at most, never over.
     expect(through).toBeLessThanOrEqual(1000);
     expect(through).toBeGreaterThan(1000 - 2 * 64 - 64);
