@@ -7,19 +7,21 @@ import { loadConfig } from './config.ts';
 import { openDevices } from './devices.ts';
 import { onEvents } from './events.ts';
 import { Gateway } from './gateway.ts';
+import { type MetricsServer, serveMetrics } from './metrics.ts';
 import type { GatewayPlan } from './plan.ts';
 import { capabilities, describeCapabilities } from './probe.ts';
 import { successorsIn } from './reload.ts';
-import type { GatewayStats } from './stats.ts';
+import { counters, status, summary } from './status.ts';
 
-const USAGE = `usage: espalier run CONFIG [--check] [--stats SECONDS]
+const USAGE = `usage: espalier run CONFIG [--check] [--stats SECONDS [--json]]
        espalier probe [--json]
        espalier --help | --version
 
 run      a gateway from a YAML or JSON file, until SIGINT or SIGTERM; a second signal does not wait.
-         SIGHUP reads the file again: SAs that say which one they replace come in its place
+         SIGHUP reads the file again: SAs that say which one they replace come in its place. SIGUSR2 prints everything
+         that is counted: slaves, SAs, drops
          --check    only read the file and say what is in it
-         --stats    print counters every so many seconds
+         --stats    print counters every so many seconds, with --json all of them as a line of JSON
 probe    what this machine can do, and why not`;
 
 const FAILED = 1;
@@ -51,7 +53,7 @@ async function main(): Promise<number> {
   }
   if (command === 'run' && rest.length === 1) {
     const plan = loadConfig(rest[0]!);
-    if (!values.check) return run(rest[0]!, plan, seconds(values.stats));
+    if (!values.check) return run(rest[0]!, plan, seconds(values.stats), values.json ?? false);
     say(summary(plan));
     return 0;
   }
@@ -90,7 +92,7 @@ function version(): string {
   return (JSON.parse(text) as { version: string }).version;
 }
 
-async function run(file: string, plan: GatewayPlan, every: number): Promise<number> {
+async function run(file: string, plan: GatewayPlan, every: number, json: boolean): Promise<number> {
   let end: (code: number) => void = () => undefined;
   const ended = new Promise<number>((resolve) => {
     end = resolve;
@@ -111,16 +113,28 @@ async function run(file: string, plan: GatewayPlan, every: number): Promise<numb
       end(FAILED);
     },
   });
+  let metrics: MetricsServer | null = null;
+  try {
+    if (plan.metricsPort !== undefined) metrics = await serveMetrics(plan.metricsPort, () => gateway.stats());
+  } catch (error) {
+    await gateway.stop();
+    throw error;
+  }
   const deafen = onEvents((event) => say(JSON.stringify(event)));
   const reload = (): void => {
     rekey(gateway, file, plan).catch((error: Error) => process.stderr.write(`espalier: ${sentence(error)}\n`));
   };
+  const tell = (): void => say(status(gateway.stats()));
   process.on('SIGHUP', reload);
-  const ticker = every > 0 ? setInterval(() => say(counters(gateway.stats())), every * 1000) : null;
+  process.on('SIGUSR2', tell);
+  const line = (): string => (json ? statsLine(gateway) : counters(gateway.stats()));
+  const ticker = every > 0 ? setInterval(() => say(line()), every * 1000) : null;
   say(`running: ${summary(plan)}`);
   const code = await ended;
   if (ticker !== null) clearInterval(ticker);
   process.off('SIGHUP', reload);
+  process.off('SIGUSR2', tell);
+  metrics?.close();
   deafen();
   const last = gateway.stats();
   await gateway.stop();
@@ -128,22 +142,20 @@ async function run(file: string, plan: GatewayPlan, every: number): Promise<numb
   return code;
 }
 
+function statsLine(gateway: Gateway): string {
+  return JSON.stringify({
+    type: 'stats',
+    gateway: gateway.bond.name,
+    time: new Date().toISOString(),
+    ...gateway.stats(),
+  });
+}
+
 /** The file again: SAs that are new in it take the places of those that they name. */
 async function rekey(gateway: Gateway, file: string, plan: GatewayPlan): Promise<void> {
   const next = loadConfig(file);
   const sas = successorsIn(plan, next, gateway.current);
   if (sas.length > 0) await gateway.rekey(sas, next.rekey);
-}
-
-function summary({ workers, engine, bond, inside, sas, policies }: GatewayPlan): string {
-  const lowers = bond.lowers.map((l) => l.name).join(', ');
-  return `${inside.name} over ${bond.name} (${bond.mode}, ${bond.policy}; ${lowers}), ${sas.length} SAs, ${policies.length} policies, ${workers} workers, engine ${engine}`;
-}
-
-function counters({ slaves, drops }: GatewayStats): string {
-  const each = slaves.map((s) => `${s.name}${s.usable ? '' : ' (not usable)'} sent ${s.sent} received ${s.received}`);
-  const lost = Object.entries(drops).map(([name, count]) => `${name} ${count}`);
-  return `${each.join(', ')}; drops: ${lost.join(', ') || 'none'}`;
 }
 
 function sentence(error: Error): string {

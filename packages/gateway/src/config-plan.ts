@@ -14,7 +14,7 @@ const RECEIVE_BATCH = 64;
 
 /** Throws XfrmError CONFIG. `file` is for messages, and key files are relative to it. */
 export function planOf(parsed: Parsed, file: string): GatewayPlan {
-  const { bond, inside, rekey, audit } = parsed;
+  const { bond, inside, rekey, audit, state, metrics } = parsed;
   distinct(file, 'bond.lowers', bond.lowers, (one) => one.name, 'name');
   demandLowers(parsed, file);
   distinct(file, 'sas', parsed.sas, (one) => one.name, 'name');
@@ -45,6 +45,8 @@ export function planOf(parsed: Parsed, file: string): GatewayPlan {
     },
     sas,
     policies: parsed.policies.map((one, i) => policyOf(one, i, sas, file)),
+    ...(state === undefined ? {} : { state: { ...state, file: resolve(dirname(file), state.file) } }),
+    ...(metrics === undefined ? {} : { metricsPort: metrics.port }),
     ...(audit === undefined ? {} : { audit }),
     ...(rekey === undefined
       ? {}

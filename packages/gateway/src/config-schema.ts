@@ -11,6 +11,7 @@ import {
   label,
   mac,
   oneOf,
+  path,
   prefix,
   prefix4,
   protocol,
@@ -179,6 +180,17 @@ export const config = v.strictObject(
       v.minLength(1, 'at least one SA'),
       v.maxLength(MAX_SAS, `at most ${MAX_SAS} SAs`),
     ),
+    state: v.exactOptional(
+      v.strictObject(
+        {
+          file: path,
+          ahead: v.optional(integer(1000, 2 ** 32, 'numbers'), 2 ** 20),
+          margin: v.optional(integer(512, 2 ** 24, 'numbers'), 1024),
+        },
+        'the state: file, ahead, margin',
+      ),
+    ),
+    metrics: v.exactOptional(v.strictObject({ port }, 'metrics: port')),
     audit: v.exactOptional(
       v.strictObject(
         {

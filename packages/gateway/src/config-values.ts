@@ -35,6 +35,10 @@ export const label: v.GenericSchema<unknown, string> = text('a name of 1 to 64 c
   s.length >= 1 && s.length <= 64 ? s : null,
 );
 
+export const path: v.GenericSchema<unknown, string> = text('a path of 1 to 4096 characters', (s) =>
+  s.length >= 1 && s.length <= 4096 && !s.includes('\0') ? s : null,
+);
+
 /** IFNAMSIZ is 16 with its final zero. */
 export const interfaceName: v.GenericSchema<unknown, string> = text(
   'an interface name: 1 to 15 characters, no "/", ":" or white space',

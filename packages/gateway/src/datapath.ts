@@ -24,6 +24,7 @@ import {
 } from '@espalier/xfrm';
 import { TooBigAnswers } from './answers.ts';
 import { openEngine } from './engine.ts';
+import { holdBack } from './gate.ts';
 import { GatewayStat, type Order, STATS_BYTES, TICK_MS, type WorkerStart } from './messages.ts';
 import type { OpenPort } from './open-port.ts';
 
@@ -57,6 +58,7 @@ export class Datapath {
   readonly #clock: Int32Array;
   readonly #audit: AuditRing | null;
   readonly #tooBig: TooBigAnswers;
+  readonly #gates: Int32Array | null;
   #ticks = -1;
   #rounds = 0;
 
@@ -71,6 +73,7 @@ export class Datapath {
     this.#stats = new Float64Array(start.stats, 0, STATS_BYTES / 8);
     this.#drops = new Float64Array(start.stats, 0, DROP_CODES);
     this.#clock = new Int32Array(start.clock);
+    this.#gates = start.gates === null ? null : new Int32Array(start.gates);
     this.#audit = start.audit === null ? null : AuditRing.attach(start.audit.memory, start.audit.plan);
     const engine = openEngine(start.engine);
     const offloads = OffloadTable.attach(start.offloads);
@@ -147,6 +150,7 @@ export class Datapath {
       if (n === 0) continue;
       moved += n;
       this.#path.inbound(burst, port);
+      if (this.#gates !== null) holdBack(burst, this.#gates, this.#path.stats);
       this.#inside.xmit(burst);
       this.#path.countUnsent(burst);
       settle(burst, this.#pool, this.#drops);

@@ -43,13 +43,20 @@ export interface AuditEvent extends Told {
   readonly flowLabel: number;
 }
 
-export type GatewayEvent = LifetimeEvent | RekeyEvent | AuditEvent;
+/** The state could not be saved: traffic goes on as far as what was saved before allows. Told once until it can be again. */
+export interface StateEvent extends Told {
+  readonly type: 'state';
+  readonly error: string;
+}
 
-/** `espalier:lifetime`, `espalier:rekey`, `espalier:audit`. */
+export type GatewayEvent = LifetimeEvent | RekeyEvent | AuditEvent | StateEvent;
+
+/** `espalier:lifetime`, `espalier:rekey`, `espalier:audit`, `espalier:state`. */
 export const EVENT_CHANNELS: Readonly<Record<GatewayEvent['type'], Channel>> = {
   lifetime: channel('espalier:lifetime'),
   rekey: channel('espalier:rekey'),
   audit: channel('espalier:audit'),
+  state: channel('espalier:state'),
 };
 
 export function tell(event: GatewayEvent): void {

@@ -8,11 +8,14 @@ import { Feature, type LowerDevice, OffloadTable, type PolicyTicket, PortStat, X
 import { Audit } from './audit.ts';
 import type { InsideDevice } from './devices.ts';
 import { type RekeyEvent, tell } from './events.ts';
+import { GATE_OPEN } from './gate.ts';
+import { Marks } from './marks.ts';
 import { type Order, TICK_MS, type WorkerStart } from './messages.ts';
-import { type GatewayPlan, MAX_LOWERS, MAX_SAS, type PolicyPlan, type SaPlan } from './plan.ts';
+import { type GatewayPlan, MAX_LOWERS, MAX_SAS, type PolicyPlan, type SaPlan, type StatePlan } from './plan.ts';
 import { Rekey, type RekeyOptions, type Succession } from './rekey.ts';
 import { Sas } from './sas.ts';
 import { Schedule } from './schedule.ts';
+import { StateFile } from './state-file.ts';
 import { type GatewayStats, gatewayStats, portTotal } from './stats.ts';
 import { workerFileBeside } from './worker-file.ts';
 import { Workers } from './workers.ts';
@@ -47,6 +50,8 @@ export class Gateway {
   readonly #pathMtu: PathMtu = PathMtu.create(MAX_SAS);
   readonly #audit: Audit | null;
   readonly #schedule: Schedule;
+  #marks: Marks | null = null;
+  readonly #gates: SharedArrayBuffer | null;
   /** Time for the workers, and what it is counted from. */
   readonly #ticks: Int32Array = new Int32Array(new SharedArrayBuffer(4));
   readonly #epoch: number;
@@ -83,11 +88,13 @@ export class Gateway {
       bond: this.bond,
       workers: this.#workers,
       pathMtu: this.#pathMtu,
+      marks: () => this.#marks,
       now: clock,
       link: () => this.#link(),
       mtu: () => (this.bond.linkType === 'esp-udp' ? this.bond.mtu : plan.bond.mtu),
     });
-    const { audit } = plan;
+    const { audit, state } = plan;
+    this.#gates = state === undefined ? null : new SharedArrayBuffer(MAX_SAS * 4);
     this.#audit =
       audit === undefined ? null : new Audit(plan.bond.name, plan.workers, audit, (slot) => this.#sas.nameOf(slot));
     this.#schedule = this.#makeSchedule();
@@ -208,6 +215,7 @@ export class Gateway {
 
   async #start(): Promise<void> {
     const { plan, lowers } = this.#options;
+    if (plan.state !== undefined) this.#marks = this.#openState(plan.state);
     for (const lower of lowers) await this.bond.enslave(lower);
     await Promise.all(Array.from({ length: plan.workers }, (_, i) => this.#startWorker(i)));
     if (plan.sas.some((sa) => sa.offload === 'crypto')) await this.bond.setFeatures(Feature.HW_ESP);
@@ -217,6 +225,13 @@ export class Gateway {
     this.#policies = plan.policies;
     await this.#workers.tellAll({ type: 'policies', policies: plan.policies.map((policy) => this.#ticketOf(policy)) });
     this.#started = true;
+  }
+
+  #openState(plan: StatePlan): Marks {
+    const gates = new Int32Array(this.#gates!).fill(GATE_OPEN);
+    return new Marks(StateFile.open(plan.file), plan, gates, ({ message }) =>
+      tell({ type: 'state', gateway: this.bond.name, time: new Date().toISOString(), error: message }),
+    );
   }
 
   #startWorker(worker: number): Promise<void> {
@@ -237,6 +252,7 @@ export class Gateway {
       pathMtu: this.#pathMtu.memory,
       audit: this.#audit === null ? null : { memory: this.#audit.memory(worker), plan: plan.audit! },
       tooBig: plan.inside.tooBig ?? ANSWERS,
+      gates: this.#gates,
     };
     return this.#workers.start(workerFile, start);
   }
@@ -289,6 +305,7 @@ export class Gateway {
     Atomics.store(this.#ticks, 0, ticks);
     this.#pathMtu.age(ticks * TICK_MS);
     this.#audit?.drain(ticks * TICK_MS);
+    this.#marks?.tick();
     if (this.#started && this.#stopping === null) this.#schedule.tick(now, this.#protecting());
     this.#sas.tick((sa, limit) => tell({ type: 'lifetime', gateway, time: new Date().toISOString(), sa, limit }));
     for (const rekey of this.#rekeys) rekey.tick();
@@ -352,6 +369,7 @@ export class Gateway {
     await this.#queue;
     await this.#workers.stop();
     for (let i = 0; i < this.#workers.count; i++) this.bond.workerGone(i);
+    await this.#marks?.stop();
     await this.#sas.stop();
     await this.bond.close();
     clearInterval(this.#ticker);

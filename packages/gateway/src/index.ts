@@ -8,8 +8,10 @@ export {
   type LifetimeEvent,
   onEvents,
   type RekeyEvent,
+  type StateEvent,
 } from './events.ts';
 export { Gateway, type GatewayOptions } from './gateway.ts';
+export { type MetricsServer, openMetrics, serveMetrics } from './metrics.ts';
 export { type OpenPort, openPort } from './open-port.ts';
 export type { GatewayPlan, InsidePlan, LifetimePlan, LowerPlan, PolicyPlan, SaPlan } from './plan.ts';
 export { type Capability, capabilities } from './probe.ts';

@@ -52,6 +52,8 @@ export interface WorkerStart {
   /** This worker's AuditRing, and how much it may write. */
   readonly audit: { readonly memory: SharedArrayBuffer; readonly plan: AuditPlan } | null;
   readonly tooBig: TooBigPlan;
+  /** One Int32 per slot: how far an inbound SA's packets may come out; null when no state is kept. */
+  readonly gates: SharedArrayBuffer | null;
   /** STATS_BYTES of counters. */
   readonly stats: SharedArrayBuffer;
   /** Word 0: messages posted so far; the worker looks at its mailbox when it changes. */

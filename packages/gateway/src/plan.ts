@@ -76,6 +76,16 @@ export interface SaPlan {
   readonly selectors?: readonly SelectorTicket[];
 }
 
+/** What is kept so that a restart under the same keys uses no number twice and takes no old packet. */
+export interface StatePlan {
+  /** Absolute, in a folder that exists. */
+  readonly file: string;
+  /** Numbers of an outbound SA that are reserved at once: at most so many are burnt by a crash. */
+  readonly ahead: number;
+  /** Numbers beyond the newest that an inbound SA may take, at least: so many or half a second's are refused after a crash. */
+  readonly margin: number;
+}
+
 /** A policy whose SA is still a name. */
 export interface PolicyPlan extends Omit<PolicyTicket, 'slot'> {
   readonly sa: string | null;
@@ -140,6 +150,10 @@ export interface GatewayPlan {
   readonly inside: InsidePlan;
   readonly sas: readonly SaPlan[];
   readonly policies: readonly PolicyPlan[];
+  /** Numbers start anew with the process when absent: then every start needs new keys. */
+  readonly state?: StatePlan;
+  /** Port on 127.0.0.1 where counters are served as OpenMetrics text; none when absent. */
+  readonly metricsPort?: number;
   /** Auditable drops told as events; none when absent. */
   readonly audit?: AuditPlan;
   /** Times of a rekey that a new file asks for; those of RekeyOptions when absent. */

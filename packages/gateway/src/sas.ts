@@ -4,6 +4,7 @@ import type { BondDevice } from '@espalier/bond';
 import { type PathMtu, SaStat } from '@espalier/esp';
 import { Arena, Lifetime, LifetimeEvent, ReplayWindow, SequenceAllocator } from '@espalier/replay';
 import { ALGORITHMS, type LowerHandle, Sad, SaKey, XfrmError } from '@espalier/xfrm';
+import type { Marks } from './marks.ts';
 import { saColumn } from './messages.ts';
 import { MAX_SAS, type SaPlan } from './plan.ts';
 import type { Workers } from './workers.ts';
@@ -41,6 +42,8 @@ export interface SasOptions {
   readonly bond: BondDevice;
   readonly workers: Workers;
   readonly pathMtu: PathMtu;
+  /** What outlives the process; null = nothing does. */
+  readonly marks: () => Marks | null;
   readonly now: () => number;
   /** Ethernet header of what is sent, or null. */
   readonly link: () => Uint8Array | null;
@@ -110,6 +113,7 @@ export class Sas {
     await this.#o.workers.tellAll({ type: 'remove', slot });
     this.#o.workers.clear(saColumn(slot), SaStat.COLUMNS);
     this.#o.pathMtu.forget(slot);
+    this.#o.marks()?.leave(slot);
     this.#sad.remove(slot);
     // A key that has carried nothing is as good as new.
     if ((allocator?.next() ?? 1) === 1 && (window?.top() ?? 0) === 0) this.#keyPrints.delete(this.#keyPrint(plan.key));
@@ -182,10 +186,13 @@ export class Sas {
     };
     let window: ReplayWindow | null = null;
     let allocator: SequenceAllocator | null = null;
+    const marks = this.#o.marks();
+    undo.push(() => marks?.leave(slot));
     undo.push(() => workers.tellAll({ type: 'remove', slot }).catch(() => undefined));
     if (direction === 'in') {
       const options = { size: plan.window, esn, workers: workers.count };
       window = ReplayWindow.create({ ...options, memory, offset: place(ReplayWindow.byteLength(options)) });
+      await marks?.admitInbound(slot, plan.key, window);
       const { selectors, mss } = plan;
       await workers.tellAll({
         type: 'add-in',
@@ -197,7 +204,9 @@ export class Sas {
         },
       });
     } else {
-      allocator = SequenceAllocator.create({ esn, memory, offset: place(SequenceAllocator.byteLength()) });
+      const marked = marks !== null;
+      allocator = SequenceAllocator.create({ esn, marked, memory, offset: place(SequenceAllocator.byteLength()) });
+      await marks?.admitOutbound(slot, plan.key, allocator);
       const { noHandle, spread, mss, tfc } = plan;
       await workers.tellAll({
         type: 'add-out',

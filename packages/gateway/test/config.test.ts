@@ -87,6 +87,15 @@ describe('a config file', () => {
     expect(Buffer.from(plan.sas[0]!.key).toString('hex')).toBe(KEY);
   });
 
+  it('keeps its state beside it, unless it says where', () => {
+    const text = (file: string): string => JSON.stringify({ ...base, state: { file }, metrics: { port: 9464 } });
+    expect(parseConfig(text('state.json'), '/etc/espalier/gw.json')).toMatchObject({
+      state: { file: '/etc/espalier/state.json', ahead: 2 ** 20, margin: 1024 },
+      metricsPort: 9464,
+    });
+    expect(parseConfig(text('/var/lib/espalier/state'), 'gw.json').state!.file).toBe('/var/lib/espalier/state');
+  });
+
   it('reads IPv6 everywhere an address may stand', () => {
     const six = { source: '2001:db8::1', destination: '2001:db8::2' };
     const plan = parseConfig(
@@ -159,6 +168,9 @@ describe('a config file', () => {
       '61',
     ],
     ['a lifetime of no time', onlySa({ lifetime: { hardSeconds: 0 } }), 'sas[0].lifetime.hardSeconds', /from 1/, '0'],
+    ['a state of no file', { state: {} }, 'state.file', /a value/, 'nothing'],
+    ['numbers that are not reserved', { state: { file: 's', ahead: 0 } }, 'state.ahead', /from 1000/, '0'],
+    ['metrics on a port that is none', { metrics: { port: 0 } }, 'metrics.port', /from 1 to 65535/, '0'],
     ['an audit of nothing', { audit: { perSecond: 0 } }, 'audit.perSecond', /from 1 to 10000/, '0'],
     [
       'answers from nowhere',

@@ -123,12 +123,16 @@ export class Pair {
             saSlots: 16,
           }),
       );
-      pair.gateways[side] = await Gateway.start({
+      const started = Gateway.start({
         plan,
         lowers: pair.devices[side],
         inside: pair.#insides[side],
         workerFile: worker,
         ...options,
+      });
+      pair.gateways[side] = await started.catch(async (error) => {
+        await pair.close();
+        throw error;
       });
     }
     return pair;
@@ -207,13 +211,19 @@ export class Pair {
 /** A stream of numbered packets, a bounded number of them under way. */
 export class Stream {
   sent = 0;
+  /** Number of the first packet. */
+  readonly #base: number;
   readonly got: Map<number, number> = new Map();
   readonly #pair: Pair;
   readonly #from: Side;
 
-  constructor(pair: Pair, from: Side) {
+  readonly #most: number;
+
+  constructor(pair: Pair, from: Side, base = 0, most = 200) {
     this.#pair = pair;
     this.#from = from;
+    this.#base = base;
+    this.#most = most;
   }
 
   get lost(): number {
@@ -227,7 +237,11 @@ export class Stream {
   /** Sends what fits, to both workers in turn, and takes in what has arrived. */
   step(send = true): void {
     const hosts = this.#pair.hosts[this.#from]!;
-    while (send && this.sent - this.got.size < 200 && hosts[this.sent % 2]!.write(packet(this.#from, this.sent)))
+    while (
+      send &&
+      this.sent - this.got.size < this.#most &&
+      hosts[this.sent % 2]!.write(packet(this.#from, this.#base + this.sent))
+    )
       this.sent++;
     for (const bytes of this.#pair.read((1 - this.#from) as Side)) {
       const id = new DataView(bytes.buffer).getUint32(28);
