@@ -1,7 +1,7 @@
 /** The course of the main job: traffic, a cut, a withdrawal, replays; what came of it is one JobResult. */
 import type { GatewayStats } from 'espalier';
 import { LINKS, slaveOf } from './plans.ts';
-import type { Seen, Stage, StageOptions, Traffic } from './stage.ts';
+import type { Seen, Side, Stage, StageOptions, Traffic } from './stage.ts';
 
 /** Everything the report and its promises are made from. */
 export interface JobResult {
@@ -13,6 +13,14 @@ export interface JobResult {
   readonly cut: number;
   /** Packets refused for want of a handle while one replica was away. */
   readonly withdrawn: { readonly sa: string; readonly slave: string; readonly refused: number; readonly ms: number };
+  /** Every SA of both sides replaced under traffic; milliseconds, packets by the new SAs, and packets that met no SA or handle meanwhile. */
+  readonly rekeyed: {
+    readonly installed: number;
+    readonly switched: number;
+    readonly gone: number;
+    readonly packets: number;
+    readonly lost: number;
+  };
   readonly seen: Seen;
   readonly sides: readonly [GatewayStats, GatewayStats];
   readonly echoes: { readonly answered: number; readonly sent: number } | null;
@@ -105,6 +113,8 @@ export async function runJob(
     await stage.restore(0, sa.name, slave);
     const withdrawn = { sa: sa.name, slave: early.slaves[slave]!.name, refused: (await refused()) - plain, ms };
 
+    const rekeyed = await rekeyAll(stage, until);
+
     // Time for the replays of what comes after, then the end.
     await sleep(QUIET_MS);
     stage.finish();
@@ -125,6 +135,7 @@ export async function runJob(
       before: { shares, rate },
       cut,
       withdrawn,
+      rekeyed,
       seen,
       sides,
       echoes,
@@ -133,6 +144,41 @@ export async function runJob(
   } finally {
     stopLive();
   }
+}
+
+/** Make before break, on both sides: the new SAs in, then the switch, then the old ones out; the streams go on meanwhile. */
+async function rekeyAll(
+  stage: Stage,
+  until: (there: () => boolean | Promise<boolean>) => Promise<void>,
+): Promise<JobResult['rekeyed']> {
+  const both = (act: (side: Side) => Promise<void>): Promise<unknown> => Promise.all([act(0), act(1)]);
+  const homeless = async (): Promise<number> => {
+    const drops = await Promise.all([stage.stats(0), stage.stats(1)]);
+    return drops.reduce((sum, s) => sum + (s.drops.NO_STATE ?? 0) + (s.drops.NO_LOWER_HANDLE ?? 0), 0);
+  };
+  const before = await homeless();
+  const times = [performance.now()];
+  const lap = (): number => times.push(performance.now());
+  stage.observer.keep();
+  await both((side) => stage.rekey(side));
+  lap();
+  await both((side) => stage.switchOver(side));
+  lap();
+  let gone = false;
+  const old = both((side) => stage.rekeyed(side)).then(() => {
+    gone = true;
+  });
+  // Whatever goes wrong is thrown below.
+  old.catch(() => {
+    gone = true;
+  });
+  await until(() => gone);
+  await old;
+  lap();
+  const sas = (await stage.stats(0)).sas.filter((sa) => sa.direction === 'out');
+  const packets = sas.reduce((sum, sa) => sum + sa.packets, 0);
+  const [installed, switched, ended] = times.slice(1).map((t, i) => t - times[i]!) as [number, number, number];
+  return { installed, switched, gone: ended, packets, lost: (await homeless()) - before };
 }
 
 /** A line a second: throughput, packets per slave, drops by reason. */

@@ -94,15 +94,21 @@ async function main(): Promise<number> {
   const name = openEngine(engine).name;
   const mock = onMock(options.mock);
   if (mock === 'refused') return 1;
-  const plans = makePlans(engine, mock ? 'mock' : 'real');
+  const { plans, successors } = makePlans(engine, mock ? 'mock' : 'real');
   const marker = new Uint8Array(randomBytes(16));
 
-  const leaked = await play(mock, { plans, engine, marker, leaky: true }, (stage) => selfTest(stage, ending.signal));
+  const leaked = await play(mock, { plans, successors, engine, marker, leaky: true }, (stage) =>
+    selfTest(stage, ending.signal),
+  );
   say(selfTestLine(leaked));
-  const job = { plans, engine, marker, leaky: false };
+  const job = { plans, successors, engine, marker, leaky: false };
   const { result, files, traffic } = await play(mock, job, async (stage) => {
     const result = await runJob(stage, job, bytes, ending.signal, live);
-    return { result, files: writeFiles(HERE, stage.observer.recording(), plans[0]), traffic: stage.traffic };
+    return {
+      result,
+      files: writeFiles(HERE, stage.observer.recording(), [...plans[0].sas, ...successors[0]]),
+      traffic: stage.traffic,
+    };
   });
   for (const line of reportLines(name, traffic, result)) say(line);
   const here = (file: string): string => relative(process.cwd(), file);

@@ -26,11 +26,14 @@ export function slaveOf(from: Side, spi: number): number {
   return xmitHash('layer3+4', frame, 0, frame.byteLength) % LINKS;
 }
 
-/** Even SPIs from `0x1000` (A to B) or `0x1100` (B to A) on, taken so that each slave carries the same number of SAs. */
-export function spisOf(from: Side): number[] {
+/**
+ * Even SPIs from `0x1000` (A to B) or `0x1100` (B to A) on, `0x200` further for the SAs of a rekey, taken so that each slave
+ * carries the same number of SAs.
+ */
+export function spisOf(from: Side, generation = 0): number[] {
   const share = new Array<number>(LINKS).fill(0);
   const spis: number[] = [];
-  for (let spi = 0x1000 + 0x100 * from; spis.length < PAIRS; spi += 2) {
+  for (let spi = 0x1000 + 0x100 * from + 0x200 * generation; spis.length < PAIRS; spi += 2) {
     const slave = slaveOf(from, spi);
     if (share[slave]! >= PAIRS / LINKS) continue;
     share[slave]!++;
@@ -39,38 +42,57 @@ export function spisOf(from: Side): number[] {
   return spis;
 }
 
-export function makePlans(engine: EngineName, kind: 'real' | 'mock'): [GatewayPlan, GatewayPlan] {
-  const spis = [spisOf(0), spisOf(1)] as const;
-  const keys = Array.from({ length: 2 * PAIRS }, () => new Uint8Array(randomBytes(20)));
+export interface Plans {
+  readonly plans: readonly [GatewayPlan, GatewayPlan];
+  /** The SAs of each side that a rekey puts in the place of all the others. */
+  readonly successors: readonly [readonly SaPlan[], readonly SaPlan[]];
+}
+
+/** What a side has of the SAs of a generation; keys by the sending side, then the pair. */
+function sasOf(side: Side, generation: number, keys: readonly Uint8Array[]): SaPlan[] {
+  const sas: SaPlan[] = [];
+  for (let pair = 0; pair < PAIRS; pair++)
+    for (const from of [side, (1 - side) as Side]) {
+      const direction = from === side ? 'out' : 'in';
+      const name = nameOf(direction, pair, generation);
+      sas.push({
+        name,
+        direction,
+        spi: spisOf(from, generation)[pair]!,
+        source: OUTER[from],
+        destination: OUTER[1 - from]!,
+        algorithm: 'aes128gcm16',
+        key: keys[from * PAIRS + pair]!,
+        esn: true,
+        window: 16_384,
+        offload: 'crypto',
+        noHandle: 'drop',
+        ...(direction === 'in' ? { selectors: [selectorOf(from, pair)] } : {}),
+        ...(generation === 0 ? {} : { replaces: nameOf(direction, pair, generation - 1) }),
+      });
+    }
+  return sas;
+}
+
+const nameOf = (direction: 'in' | 'out', pair: number, generation: number): string =>
+  `${direction}${pair}${'+'.repeat(generation)}`;
+
+function selectorOf(from: Side, pair: number) {
+  return {
+    source: innerBytes(from, pair),
+    sourceBits: 32,
+    destination: innerBytes((1 - from) as Side, pair),
+    destinationBits: 32,
+  };
+}
+
+export function makePlans(engine: EngineName, kind: 'real' | 'mock'): Plans {
+  const keys = [0, 1].map(() => Array.from({ length: 2 * PAIRS }, () => new Uint8Array(randomBytes(20))));
   const plan = (side: Side): GatewayPlan => {
     const other = (1 - side) as Side;
-    const sas: SaPlan[] = [];
-    const policies: PolicyPlan[] = [];
-    for (let pair = 0; pair < PAIRS; pair++)
-      for (const from of [side, other]) {
-        const direction = from === side ? 'out' : 'in';
-        const selector = {
-          source: innerBytes(from, pair),
-          sourceBits: 32,
-          destination: innerBytes((1 - from) as Side, pair),
-          destinationBits: 32,
-        };
-        sas.push({
-          name: `${direction}${pair}`,
-          direction,
-          spi: spis[from][pair]!,
-          source: OUTER[from],
-          destination: OUTER[1 - from]!,
-          algorithm: 'aes128gcm16',
-          key: keys[from * PAIRS + pair]!,
-          esn: true,
-          window: 16_384,
-          offload: 'crypto',
-          noHandle: 'drop',
-          ...(direction === 'in' ? { selectors: [selector] } : {}),
-        });
-        if (direction === 'out') policies.push({ ...selector, protocol: null, action: 'protect', sa: `out${pair}` });
-      }
+    const policies = Array.from({ length: PAIRS }, (_, pair): PolicyPlan => {
+      return { ...selectorOf(side, pair), protocol: null, action: 'protect', sa: nameOf('out', pair, 0) };
+    });
     return {
       workers: WORKERS,
       engine,
@@ -89,9 +111,9 @@ export function makePlans(engine: EngineName, kind: 'real' | 'mock'): [GatewayPl
         mtu: 1500,
       },
       inside: { kind: kind === 'real' ? 'tun' : 'mock', name: 'tun0', mtu: INNER_MTU, addresses: [] },
-      sas,
+      sas: sasOf(side, 0, keys[0]!),
       policies,
     };
   };
-  return [plan(0), plan(1)];
+  return { plans: [plan(0), plan(1)], successors: [sasOf(0, 1, keys[1]!), sasOf(1, 1, keys[1]!)] };
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { wiresharkEspSa } from '@espalier/esp';
 import { CaptureLink, pcapngHeader, pcapngPacket, pcapngPacketBytes } from '@espalier/wire';
 import { SaKey } from '@espalier/xfrm';
-import type { GatewayPlan } from 'espalier';
+import type { SaPlan } from 'espalier';
 import { LINKS } from './plans.ts';
 
 /** In front of every kept frame, little-endian: seconds, nanoseconds (32 bits each), length, link * 2 + at B (16 bits each). */
@@ -19,7 +19,7 @@ export interface Files {
 }
 
 /** Writes capture.pcapng and esp_sa; the keys are this run's own and good for nothing else. */
-export function writeFiles(folder: string, recording: Uint8Array, plan: GatewayPlan): Files {
+export function writeFiles(folder: string, recording: Uint8Array, sas: readonly SaPlan[]): Files {
   mkdirSync(folder, { recursive: true });
   const view = new DataView(recording.buffer, recording.byteOffset, recording.byteLength);
   // Interface link * 2 + at B: where the frame was seen arriving.
@@ -46,7 +46,7 @@ export function writeFiles(folder: string, recording: Uint8Array, plan: GatewayP
   const bytes = Buffer.concat(parts);
   const capture = join(folder, 'capture.pcapng');
   writeFileSync(capture, bytes);
-  const lines = plan.sas.map((sa) => wiresharkEspSa({ ...sa, key: SaKey.import(sa.algorithm, sa.key) }));
+  const lines = sas.map((sa) => wiresharkEspSa({ ...sa, key: SaKey.import(sa.algorithm, sa.key) }));
   const keys = join(folder, 'esp_sa');
   writeFileSync(keys, `${lines.join('\n')}\n`, { mode: 0o600 });
   return { capture, captureBytes: bytes.length, frames: parts.length - 1, keys };

@@ -42,7 +42,7 @@ export function replaysRefused({ sides }: JobResult): number {
 
 /** The lines between the live line and the verdict. */
 export function reportLines(engine: string, traffic: string, result: JobResult): string[] {
-  const { bytes, seconds, outcome, before, cut, withdrawn, seen, sides, echoes } = result;
+  const { bytes, seconds, outcome, before, cut, withdrawn, rekeyed, seen, sides, echoes } = result;
   const total = before.shares.reduce((sum, n) => sum + n, 0);
   const gbit = (rate: number): string => `${((rate * 8) / 1e9).toFixed(3)} Gb/s`;
   const moved = [...seen.moved].sort((x, y) => x - y);
@@ -54,6 +54,7 @@ export function reportLines(engine: string, traffic: string, result: JobResult):
     '(share: of the packets before the cut. unsent: sealed, then not taken by a link that went down under them; sealed = sent + unsent. refused: nothing was sealed.)',
     `failover: ${sides[0].slaves[cut]!.name} cut; ${moved.length === 0 ? 'nothing came up elsewhere' : `first packet elsewhere after ${moved[0]!.toFixed(1)} ms, ${moved.length} of its ${seen.cut} SAs by ${moved[moved.length - 1]!.toFixed(1)} ms`}`,
     `replica of ${withdrawn.sa} on ${withdrawn.slave} withdrawn for ${withdrawn.ms.toFixed(0)} ms: ${withdrawn.refused} packets refused with NO_LOWER_HANDLE`,
+    `rekey: all ${2 * PAIRS} SAs replaced under traffic: new ones in after ${rekeyed.installed.toFixed(0)} ms, switched ${rekeyed.switched.toFixed(0)} ms later, old ones gone after ${rekeyed.gone.toFixed(0)} ms more; ${rekeyed.packets} packets by the new ones, ${rekeyed.lost} without an SA or a handle meanwhile`,
     `replays: ${seen.replayed} injected, ${replaysRefused(result)} refused`,
     `observer: ${seen.frames} frames, ${seen.esp} ESP, ${seen.plaintext} plaintext, ${seen.marked} with the marker, ${seen.lost} not seen`,
     `ICMP: ${echoes === null ? 'there is no ping here' : `${echoes.answered} of ${echoes.sent} echo replies`}`,
@@ -72,7 +73,7 @@ export function selfTestHolds(seen: Seen): boolean {
 
 /** Sentences of the promises that broke. */
 export function broken(result: JobResult): string[] {
-  const { outcome, before, cut, withdrawn, seen, sides, echoes } = result;
+  const { outcome, before, cut, withdrawn, rekeyed, seen, sides, echoes } = result;
   const total = before.shares.reduce((sum, n) => sum + n, 0);
   const slaves = sides.flatMap((side) => side.slaves);
   const promises: [holds: boolean, sentence: string][] = [
@@ -88,6 +89,11 @@ export function broken(result: JobResult): string[] {
       'sealed equals sent and unsent, nothing is clear',
     ],
     [slaves.every((s, i) => s.unsent === 0 || i % LINKS === cut), 'only the link that was cut leaves anything unsent'],
+    [rekeyed.lost === 0 && rekeyed.packets > 0, 'a rekey under traffic finds an SA and a handle for every packet'],
+    [
+      sides.every(({ sas }) => sas.length === 2 * PAIRS && sas.every((sa) => sa.name.endsWith('+'))),
+      'every SA has been replaced',
+    ],
     [slaves.every((s) => s.replicas === 2 * PAIRS), 'every SA has a handle on every slave in the end'],
     [before.shares.every((n) => n >= LEAST_SHARE * total), 'each slave carries at least a tenth before the cut'],
     [seen.cut > 0 && seen.moved.length > 0, 'SAs of the cut link go on elsewhere'],

@@ -1,5 +1,5 @@
 /** Where the main job plays: on real links in namespaces, or on a wire in memory. The job itself knows only this. */
-import type { EngineName, GatewayPlan, GatewayStats } from 'espalier';
+import type { EngineName, GatewayPlan, GatewayStats, SaPlan } from 'espalier';
 
 export type Side = 0 | 1;
 
@@ -32,6 +32,7 @@ export interface Traffic {
 
 export interface StageOptions {
   readonly plans: readonly [GatewayPlan, GatewayPlan];
+  readonly successors: readonly [readonly SaPlan[], readonly SaPlan[]];
   readonly engine: EngineName;
   /** Planted in every payload. */
   readonly marker: Uint8Array;
@@ -45,6 +46,12 @@ export interface Stage {
   stats(side: Side): Promise<GatewayStats>;
   withdraw(side: Side, sa: string, lower: number): Promise<void>;
   restore(side: Side, sa: string, lower: number): Promise<void>;
+  /** Installs the successors of a side's SAs. */
+  rekey(side: Side): Promise<void>;
+  /** What goes out of a side goes by them; the peer's are in. */
+  switchOver(side: Side): Promise<void>;
+  /** Resolves when the old SAs of a side are gone. */
+  rekeyed(side: Side): Promise<void>;
   /** Ends carry at once; frames on the link are lost. */
   cut(link: number): Promise<void>;
   mend(link: number): Promise<void>;
@@ -71,6 +78,9 @@ export interface Stage {
   /** Ends everything; what cannot be ended nicely is ended anyway. Safe to call at any time, and twice. */
   close(): Promise<void>;
 }
+
+/** Milliseconds after the last packet on an old SA until it goes: what lies in queues has been read by then. */
+export const OVERLAP_MS = 500;
 
 /** Capture of four MiB from the start, the cut, the withdrawal and the end: 16 MiB at most in all. */
 export const KEEP_BYTES = 4 * 1024 * 1024 - 4096;

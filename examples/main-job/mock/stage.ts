@@ -3,9 +3,9 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { MockDevice, MockTun, MockWire } from '@espalier/mock';
-import { Gateway, type GatewayStats } from 'espalier';
+import { Gateway, type GatewayStats, type Rekey } from 'espalier';
 import { LINKS, PAIRS, WORKERS } from '../plans.ts';
-import { KEEP_BYTES, type Seen, type Side, type Stage, type StageOptions, type Traffic } from '../stage.ts';
+import { KEEP_BYTES, OVERLAP_MS, type Seen, type Side, type Stage, type StageOptions, type Traffic } from '../stage.ts';
 import { Control } from './controls.ts';
 import type { HostEnd, HostStart } from './host.ts';
 import type { ObserverEnd, ObserverStart } from './observer.ts';
@@ -26,6 +26,7 @@ export class MockStage implements Stage {
   readonly #devices: [MockDevice[], MockDevice[]] = [[], []];
   readonly #insides: readonly [MockTun, MockTun];
   readonly #gateways: Gateway[] = [];
+  readonly #rekeys: Rekey[] = [];
   readonly #threads: Worker[] = [];
   readonly #recording: SharedArrayBuffer = new SharedArrayBuffer(KEEPS * KEEP_BYTES);
   #recorded = 0;
@@ -74,6 +75,19 @@ export class MockStage implements Stage {
   restore(side: Side, sa: string, lower: number): Promise<void> {
     const gateway = this.#gateways[side]!;
     return gateway.bond.restore(gateway.slotOf(sa), lower);
+  }
+
+  async rekey(side: Side): Promise<void> {
+    const times = { switchAfterMs: Number.POSITIVE_INFINITY, overlapMs: OVERLAP_MS };
+    this.#rekeys[side] = await this.#gateways[side]!.rekey(this.#options.successors[side], times);
+  }
+
+  switchOver(side: Side): Promise<void> {
+    return this.#rekeys[side]!.switchNow();
+  }
+
+  rekeyed(side: Side): Promise<void> {
+    return this.#rekeys[side]!.done;
   }
 
   /** As `ip link set a0 down` has it: A's end is down, B's has lost its carrier, what is between is gone. */

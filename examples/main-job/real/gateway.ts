@@ -1,12 +1,15 @@
 /** One gateway of the main job, in its own namespace: a child process that is told everything over IPC. */
-import { Gateway, type GatewayPlan, openDevices } from 'espalier';
+import { Gateway, type GatewayPlan, openDevices, type Rekey, type SaPlan } from 'espalier';
+import { OVERLAP_MS } from '../stage.ts';
 
 export type Command =
   | { readonly type: 'start'; readonly plan: GatewayPlan; readonly workerFile: string }
-  | { readonly type: 'stats' | 'stop' }
+  | { readonly type: 'stats' | 'stop' | 'switch' | 'rekeyed' }
+  | { readonly type: 'rekey'; readonly sas: readonly SaPlan[] }
   | { readonly type: 'withdraw' | 'restore'; readonly sa: string; readonly lower: number };
 
 let gateway: Gateway | null = null;
+let rekey: Rekey | null = null;
 
 async function obey(command: Command): Promise<unknown> {
   switch (command.type) {
@@ -21,6 +24,15 @@ async function obey(command: Command): Promise<unknown> {
       return gateway?.bond.withdraw(gateway.slotOf(command.sa), command.lower);
     case 'restore':
       return gateway?.bond.restore(gateway.slotOf(command.sa), command.lower);
+    case 'rekey': {
+      const times = { switchAfterMs: Number.POSITIVE_INFINITY, overlapMs: OVERLAP_MS };
+      rekey = (await gateway?.rekey(command.sas, times)) ?? null;
+      return;
+    }
+    case 'switch':
+      return rekey?.switchNow();
+    case 'rekeyed':
+      return rekey?.done;
     case 'stop':
       return gateway?.stop();
   }

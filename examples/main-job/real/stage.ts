@@ -79,6 +79,18 @@ export class RealStage implements Stage {
     return this.#remotes[side]!.ask({ type: 'restore', sa, lower });
   }
 
+  rekey(side: Side): Promise<void> {
+    return this.#remotes[side]!.ask({ type: 'rekey', sas: this.#options.successors[side] });
+  }
+
+  switchOver(side: Side): Promise<void> {
+    return this.#remotes[side]!.ask({ type: 'switch' });
+  }
+
+  rekeyed(side: Side): Promise<void> {
+    return this.#remotes[side]!.ask({ type: 'rekeyed' });
+  }
+
   async cut(link: number): Promise<void> {
     this.#spaces.run(0, 'ip', 'link', 'set', `a${link}`, 'down');
   }

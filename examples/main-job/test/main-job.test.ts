@@ -105,8 +105,13 @@ const held = (out: string): string[] => out.split('\n').filter((line) => /^BROKE
 
 describe('the plans of the main job', () => {
   it('give every slave the same number of SAs each way, with even SPIs', () => {
-    for (const from of [0, 1] as const) {
-      const spis = spisOf(from);
+    for (const [from, generation] of [
+      [0, 0],
+      [1, 0],
+      [0, 1],
+      [1, 1],
+    ] as const) {
+      const spis = spisOf(from, generation);
       expect(spis.every((spi) => spi % 2 === 0)).toBe(true);
       const share = Array.from({ length: LINKS }, (_, i) => spis.filter((spi) => slaveOf(from, spi) === i).length);
       expect(share).toEqual(new Array(LINKS).fill(PAIRS / LINKS));
