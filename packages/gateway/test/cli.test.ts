@@ -1,5 +1,8 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { get } from 'node:http';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { probe } from '@espalier/native';
@@ -165,6 +168,38 @@ describe('the espalier command', () => {
       ['installed', 'switched', 'done'].map((phase) => ['rekey', phase, ['out2']]),
     );
     expect(code).toBe(0);
+  });
+
+  it('says on SIGUSR2 what it counts, and serves it as metrics and lines of JSON when asked', async () => {
+    const free = createServer().listen(0, '127.0.0.1');
+    await once(free, 'listening');
+    const { port } = free.address() as { port: number };
+    free.close();
+    const file = config('counts', { metrics: { port } });
+    const child = spawn(process.execPath, [cli, 'run', file, '--stats', '0.1', '--json'], { env });
+    let scraped = '';
+    let asked = false;
+    child.stdout.on('data', (d) => {
+      // The second line of statistics comes after the status that was asked for by the first.
+      if (!asked && String(d).includes('"type":"stats"')) {
+        asked = true;
+        child.kill('SIGUSR2');
+        get({ host: '127.0.0.1', port, path: '/metrics', agent: false }, (response) => {
+          response.on('data', (text) => {
+            scraped += text;
+          });
+          response.on('end', () => child.kill('SIGTERM'));
+        });
+      }
+    });
+    const { code, out, err } = await ended(child);
+    expect([code, err]).toEqual([0, '']);
+    const stats = JSON.parse(out.split('\n').find((line) => line.startsWith('{'))!);
+    expect(stats).toMatchObject({ type: 'stats', gateway: 'bond0', slaves: [{ name: 'm0', replicas: 2 }] });
+    expect(out).toMatch(/^slave m0: usable, 2 handles, sent 0, /m);
+    expect(out).toMatch(/^SA out out 0x00001000: 0 packets, .*handles on m0; next number 1; /m);
+    expect(scraped).toContain('espalier_slave_handles{slave="m0"} 2\n');
+    expect(scraped.endsWith('# EOF\n')).toBe(true);
   });
 
   it('refuses a file with a mistake', async () => {

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import { XfrmError } from '@espalier/xfrm';
 import { loadConfig, parseConfig } from 'espalier';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -263,6 +264,15 @@ describe('a config file', () => {
       for (let i = 0; i + 8 <= digits.length; i++) expect(message).not.toContain(digits.slice(i, i + 8));
       expect(message).not.toContain('1234567890123');
     }
+  });
+
+  it('makes a plan that does not show its keys when it is printed', () => {
+    const plan = parseConfig(JSON.stringify(base), 'gw.yaml');
+    expect(Buffer.from(plan.sas[0]!.key).toString('hex')).toBe(KEY);
+    const printed = inspect(plan, { depth: 9 }) + JSON.stringify(plan) + String(plan.sas[0]!.key);
+    // In hexadecimal, or as a list of bytes.
+    for (const part of [KEY.slice(0, 8), '161, 178', '161,178']) expect(printed).not.toContain(part);
+    expect(printed).toContain('[key]');
   });
 
   it('ends in a plan or a complaint whatever a byte of it becomes', () => {

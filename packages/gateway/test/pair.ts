@@ -3,7 +3,7 @@
  * either one, and a wire through which every frame must go (two wires, and `pump` carries from one to the other).
  */
 import { join } from 'node:path';
-import { MockDevice, MockTun, MockTunQueue, MockWire } from '@espalier/mock';
+import { MockDevice, type MockDeviceOptions, MockTun, MockTunQueue, MockWire } from '@espalier/mock';
 import { Gateway, type GatewayOptions, type GatewayPlan, type PolicyPlan, type SaPlan } from 'espalier';
 import { bundleWorker } from '../../../scripts/bundle.ts';
 
@@ -104,6 +104,7 @@ export class Pair {
   static async open(
     plans: readonly [GatewayPlan, GatewayPlan] = [planOf(0), planOf(1)],
     options: Partial<GatewayOptions> = {},
+    device: Partial<MockDeviceOptions> = {},
   ): Promise<Pair> {
     worker ??= bundleWorker(join(import.meta.dirname, '..', 'src', 'worker.ts'));
     const pair = new Pair();
@@ -121,6 +122,7 @@ export class Pair {
             mac: MACS[side],
             mtu: plan.bond.mtu,
             saSlots: 16,
+            ...device,
           }),
       );
       const started = Gateway.start({
