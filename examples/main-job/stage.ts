@@ -80,7 +80,7 @@ export interface Stage {
 }
 
 /** Milliseconds after the last packet on an old SA until it goes: what lies in queues has been read by then. */
-export const OVERLAP_MS = 500;
+export const OVERLAP_MS = 1000;
 
 /** Capture of four MiB from the start, the cut, the withdrawal and the end: 16 MiB at most in all. */
 export const KEEP_BYTES = 4 * 1024 * 1024 - 4096;

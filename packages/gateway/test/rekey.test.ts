@@ -41,9 +41,9 @@ describe('a rekey', () => {
         return there();
       }, what);
     const past = (count: number): Promise<void> => flow(() => stream.got.size >= count, `${count} packets through`);
-    for (let generation = 1; generation <= 3; generation++) {
+    for (let generation = 1; generation <= 2; generation++) {
       await past(stream.sent + 1000);
-      const times = { switchAfterMs: Number.POSITIVE_INFINITY, overlapMs: 100 };
+      const times = { switchAfterMs: Number.POSITIVE_INFINITY, overlapMs: 800 };
       let installed = 0;
       const rekeys = [b.rekey(successors(1, generation), times), a.rekey(successors(0, generation), times)];
       for (const one of rekeys) one.then(() => installed++);
@@ -74,10 +74,10 @@ describe('a rekey', () => {
     expect([stream.lost, stream.twice, pair.repeated, pair.plaintext.length]).toEqual([0, 0, 0, 0]);
     expect([a.stats().drops, b.stats().drops]).toEqual([{}, {}]);
     // Each generation carried its part.
-    for (let generation = 0; generation <= 3; generation++)
+    for (let generation = 0; generation <= 2; generation++)
       expect(pair.numbers.get(saOf(0, 'out', generation).spi)!.size).toBeGreaterThan(500);
     expect(events.map((e) => e.type === 'rekey' && e.phase)).toEqual(
-      [1, 2, 3].flatMap(() => ['installed', 'switched', 'done']),
+      [1, 2].flatMap(() => ['installed', 'switched', 'done']),
     );
   });
 
