@@ -40,8 +40,9 @@ export class Schedule {
   tick(nowMs: number, sas: readonly SaPlan[]): void {
     for (const sa of sas) {
       this.#sendDummies(sa, nowMs);
-      const { keepaliveSeconds: seconds } = sa;
-      if (seconds !== undefined && this.#idle(sa.name, this.#hands.packets(sa.name), seconds, nowMs))
+      const { keepaliveSeconds: seconds, encap = null } = sa;
+      // Without UDP around it there is no mapping to keep.
+      if (seconds !== undefined && encap !== null && this.#idle(sa.name, this.#hands.packets(sa.name), seconds, nowMs))
         this.#hands.keepalive(sa.name);
     }
     for (const [i, lower] of this.#lowers.entries()) {
