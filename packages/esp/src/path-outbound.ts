@@ -1,0 +1,268 @@
+import {
+  type Burst,
+  checkIpv4,
+  checkIpv6,
+  ETHERNET_HEADER_LENGTH,
+  EtherType,
+  type FrameSlab,
+  IPV4_HEADER_LENGTH,
+  IPV6_HEADER_LENGTH,
+  IpCheck,
+  IpProtocol,
+  Ipv6,
+  Row,
+  RowState,
+  readIhl,
+} from '@espalier/wire';
+import {
+  type CryptoEngine,
+  DropReason,
+  L3Flag,
+  type LinkType,
+  OffloadDevice,
+  type OffloadTable,
+  PolicyAction,
+  type PolicyTicket,
+  Spd,
+  XfrmError,
+} from '@espalier/xfrm';
+import { EspOutbound } from './outbound.ts';
+import type { PathMtu } from './path-mtu.ts';
+import type { EspPathOptions } from './path-options.ts';
+import type { SaCounters } from './sa-counters.ts';
+import type { SaGroups } from './sa-groups.ts';
+import type { FrameHash } from './spread.ts';
+import type { OutboundTicket } from './tickets.ts';
+import { finishUdp6 } from './udp-checksum.ts';
+
+/** The way out of an EspPath, whose methods these are: policies, the outbound SAs, and what seals their packets. */
+export class OutboundPath {
+  /** For errors about our packets. */
+  readonly bySpi: Map<number, EspOutbound[]> = new Map();
+  readonly #slab: FrameSlab;
+  readonly #engine: CryptoEngine;
+  readonly #linkType: LinkType;
+  readonly #offloads: OffloadTable | null;
+  readonly #link: Uint8Array | null;
+  readonly #pathMtu: PathMtu | null;
+  readonly #frameHash: FrameHash | null;
+  readonly #counters: SaCounters;
+  readonly #groups: SaGroups;
+  readonly #sas: (EspOutbound | null)[];
+  /** SAs of the way in, which no policy should name. */
+  readonly #inbound: readonly (object | null)[];
+  #policies: Spd = new Spd([]);
+
+  constructor(
+    options: EspPathOptions,
+    counters: SaCounters,
+    groups: SaGroups,
+    sas: (EspOutbound | null)[],
+    inbound: readonly (object | null)[],
+  ) {
+    this.#slab = options.slab;
+    this.#engine = options.engine;
+    this.#linkType = options.linkType;
+    this.#offloads = options.offloads;
+    this.#link = options.link ?? null;
+    this.#pathMtu = options.pathMtu ?? null;
+    this.#frameHash = options.frameHash ?? null;
+    this.#counters = counters;
+    this.#groups = groups;
+    this.#sas = sas;
+    this.#inbound = inbound;
+  }
+
+  /** Adds the SA in a free slot. Throws XfrmError UNSUPPORTED or RangeError, and changes nothing then. */
+  add(ticket: OutboundTicket, key: number): void {
+    const sa = new EspOutbound(this.#fitted(ticket), key, this.#pathMtu, this.#frameHash);
+    this.#sas[ticket.slot] = sa;
+    this.bySpi.set(ticket.spi, [...(this.bySpi.get(ticket.spi) ?? []), sa]);
+  }
+
+  /** On an esp-udp lower the MTU is of the ESP packet alone: the outer IP header that is stripped again comes on top. */
+  #fitted(ticket: OutboundTicket): OutboundTicket {
+    if (this.#linkType !== 'esp-udp') return ticket;
+    if (ticket.encap !== null || ticket.mode === 'transport' || ticket.link !== null)
+      throw new XfrmError({
+        code: 'UNSUPPORTED',
+        device: 'an esp-udp lower',
+        what: "transport mode, a link header, or UDP encapsulation of the SA: the addresses are the socket's",
+      });
+    const outer = ticket.source.length === 4 ? IPV4_HEADER_LENGTH : IPV6_HEADER_LENGTH;
+    return { ...ticket, mtu: ticket.mtu + outer };
+  }
+
+  remove(sa: EspOutbound): void {
+    const left = this.bySpi.get(sa.ticket.spi)!.filter((s) => s !== sa);
+    if (left.length > 0) this.bySpi.set(sa.ticket.spi, left);
+    else this.bySpi.delete(sa.ticket.spi);
+    this.#sas[sa.ticket.slot] = null;
+  }
+
+  setPolicies(policies: readonly PolicyTicket[]): void {
+    this.#policies = new Spd(policies);
+  }
+
+  switchOutbound(from: number, to: number): number {
+    if (!this.#sas[to]) throw new XfrmError({ code: 'NOT_FOUND', what: `no outbound SA in slot ${to}` });
+    return this.#policies.redirect(from, to);
+  }
+
+  /** The SA in a slot. Throws XfrmError NOT_FOUND. */
+  demand(slot: number): EspOutbound {
+    const sa = this.#sas[slot];
+    if (!sa) throw new XfrmError({ code: 'NOT_FOUND', what: `no outbound SA in slot ${slot}` });
+    return sa;
+  }
+
+  outbound(burst: Burst): void {
+    const { rows, list, slab } = burst;
+    for (let i = 0; i < burst.length; i++) {
+      const r = list[i]! * Row.WORDS;
+      rows[r + Row.SA] = -1;
+      if (rows[r + Row.FATE] === 0) this.#classify(slab, r);
+    }
+    const groups = this.#groups;
+    groups.fill(burst);
+    let software = false;
+    for (let g = 0, from = 0; g < groups.count; g++) {
+      const to = groups.ends[g]!;
+      const slot = groups.slots[g]!;
+      const sa = this.#sas[slot]!;
+      sa.encap(burst, groups.order, from, to);
+      if (this.#linkType === 'esp-udp') this.#strip(rows, from, from + sa.encapped);
+      software = this.#sealHere(sa, rows, from, from + sa.encapped) || software;
+      this.#counters.count(slot, sa.encapped, sa.bytes);
+      if (sa.encapped < to - from) this.#counters.drops(sa.ticket, burst.slab, groups.order, from, to);
+      from = to;
+    }
+    if (software) this.#seal(burst);
+  }
+
+  seal(burst: Burst): void {
+    const { rows, list } = burst;
+    for (let i = 0; i < burst.length; i++) {
+      const r = list[i]! * Row.WORDS;
+      if (rows[r + Row.STATE] !== RowState.TO_SEAL || rows[r + Row.FATE] !== 0) continue;
+      const slot = rows[r + Row.SA]!;
+      rows[r + Row.KEY] = this.#sas[slot]!.key;
+      this.#counters.software(slot, 1);
+    }
+    this.#seal(burst);
+  }
+
+  dummy(slot: number, burst: Burst, frame: number, length: number): void {
+    const sa = this.demand(slot);
+    const at = burst.length;
+    burst.list[burst.length++] = frame;
+    sa.dummy(burst, frame, length);
+    const fate = burst.rows[frame * Row.WORDS + Row.FATE]!;
+    if (fate !== 0) {
+      this.#counters.countDrop(slot, fate);
+      return;
+    }
+    this.#groups.order[at] = frame;
+    if (this.#linkType === 'esp-udp') this.#strip(burst.rows, at, at + 1);
+    if (this.#sealHere(sa, burst.rows, at, at + 1)) this.#seal(burst);
+  }
+
+  keepalive(slot: number, burst: Burst, frame: number): void {
+    const sa = this.demand(slot);
+    if (sa.ticket.encap === null)
+      throw new XfrmError({
+        code: 'UNSUPPORTED',
+        device: 'espalier',
+        what: 'a keepalive for an SA without UDP encapsulation',
+      });
+    burst.list[burst.length++] = frame;
+    sa.keepalive(burst, frame);
+  }
+
+  /** A socket puts IP and UDP in front by itself: its rows begin at the ESP header. */
+  #strip(rows: Int32Array, from: number, to: number): void {
+    const { order } = this.#groups;
+    for (let i = from; i < to; i++) {
+      const r = order[i]! * Row.WORDS;
+      rows[r + Row.START] = rows[r + Row.ESP]!;
+      rows[r + Row.L3] = -1;
+    }
+  }
+
+  /** Inner checks and policy for one outbound row; a protected one gets its SA. */
+  #classify(slab: FrameSlab, r: number): void {
+    const { rows, view } = slab;
+    const start = rows[r + Row.START]!;
+    const end = rows[r + Row.END]!;
+    const version = end > start ? view.getUint8(start) >> 4 : 0;
+    const check = version === 6 ? checkIpv6(view, start, end) : checkIpv4(view, start, end, false);
+    if (check !== IpCheck.OK) {
+      rows[r + Row.FATE] = DropReason.BAD_INNER;
+      return;
+    }
+    const verdict = this.#policies.lookup(view, start);
+    if (verdict >= 0) {
+      if (this.#sas[verdict]) rows[r + Row.SA] = verdict;
+      else rows[r + Row.FATE] = this.#inbound[verdict] ? DropReason.BAD_STATE : DropReason.NO_STATE;
+    } else if (verdict === PolicyAction.BYPASS) this.#bypass(slab, r, version);
+    else rows[r + Row.FATE] = DropReason.POLICY;
+  }
+
+  #bypass(slab: FrameSlab, r: number, version: number): void {
+    const { rows, bytes, view } = slab;
+    const l3 = rows[r + Row.START]!;
+    rows[r + Row.L3] = l3;
+    rows[r + Row.STATE] = RowState.CLEAR;
+    if (this.#link === null) return;
+    const start = l3 - ETHERNET_HEADER_LENGTH;
+    bytes.set(this.#link, start);
+    view.setUint16(start + 12, version === 6 ? EtherType.IPV6 : EtherType.IPV4);
+    rows[r + Row.START] = start;
+  }
+
+  /**
+   * Sets KEY on rows that are sealed here: not offloaded, offloaded to nothing right now and allowed to, kept in software
+   * by the upper, or vetoed by a lower (`offloadOk`).
+   */
+  #sealHere(sa: EspOutbound, rows: Int32Array, from: number, to: number): boolean {
+    const { offload, noHandle, slot } = sa.ticket;
+    const { order } = this.#groups;
+    const offloads = this.#offloads;
+    const device = offloads === null ? OffloadDevice.UPPER : offloads.device(slot);
+    const all =
+      !offload || device === OffloadDevice.SOFTWARE || (device === OffloadDevice.NONE && noHandle === 'software');
+    let here = 0;
+    for (let i = from; i < to; i++) {
+      const r = order[i]! * Row.WORDS;
+      if (!all && (offloads === null || this.#fits(offloads, sa, r))) continue;
+      rows[r + Row.KEY] = sa.key;
+      here++;
+    }
+    this.#counters.software(slot, here);
+    return here > 0;
+  }
+
+  /** Whether the lowers take the row as it is; a tunnel's outer header has no options. */
+  #fits(offloads: OffloadTable, sa: EspOutbound, r: number): boolean {
+    const { rows, view } = this.#slab;
+    const flags = sa.ticket.mode === 'tunnel' ? 0 : headerFlags(view, rows[r + Row.L3]!);
+    return offloads.fits(sa.ticket.slot, rows[r + Row.END]! - rows[r + Row.L3]!, flags);
+  }
+
+  #seal(burst: Burst): void {
+    this.#engine.seal(burst);
+    const { rows, list } = burst;
+    for (let i = 0; i < burst.length; i++) {
+      const r = list[i]! * Row.WORDS;
+      const slot = rows[r + Row.SA]!;
+      if (slot >= 0 && rows[r + Row.STATE] === RowState.SEALED && this.#sas[slot]!.udp6) finishUdp6(this.#slab, r);
+    }
+  }
+}
+
+/** L3Flag set of the packet at `l3`, whose upper layer is ESP or UDP. */
+function headerFlags(view: DataView, l3: number): number {
+  if (view.getUint8(l3) >> 4 === 4) return readIhl(view, l3) > IPV4_HEADER_LENGTH ? L3Flag.IP_OPTIONS : 0;
+  const next = view.getUint8(l3 + Ipv6.NEXT_HEADER);
+  return next === IpProtocol.ESP || next === IpProtocol.UDP ? 0 : L3Flag.EXTENSION_HEADERS;
+}
