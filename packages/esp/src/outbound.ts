@@ -20,6 +20,7 @@ import { type FrameHash, portOfFlow, SpreadHash, strayFlow } from './spread.ts';
 import type { OutboundTicket } from './tickets.ts';
 import { moveHeader, NO_SPLIT, transportSplit } from './transport.ts';
 import { decrementTtl } from './ttl.ts';
+import { type TunnelShape, writeTunnelBurst } from './tunnel-burst.ts';
 import { finishUdp6 } from './udp-checksum.ts';
 
 /** Bytes of an IP and a TCP header without options, by family. */
@@ -60,12 +61,22 @@ export class EspOutbound {
   /** 0 = none, -1 = to the MTU. */
   readonly #tfc: number;
   readonly #mss: number;
+  /** Nothing but size and room can refuse a packet. */
+  readonly #plain: boolean;
+  /** Where a burst can be written at once, else null. */
+  readonly #shape: TunnelShape | null;
   readonly #one: Int32Array = new Int32Array(1);
   #mtu: number;
   #innerMtu = 0;
 
   /** Throws XfrmError UNSUPPORTED or RangeError on a ticket that makes no sense. */
-  constructor(ticket: OutboundTicket, key: number, pathMtu: PathMtu | null = null, frameHash: FrameHash | null = null) {
+  constructor(
+    ticket: OutboundTicket,
+    key: number,
+    pathMtu: PathMtu | null = null,
+    frameHash: FrameHash | null = null,
+    flows = false,
+  ) {
     checkOutbound(ticket);
     this.ticket = ticket;
     this.key = key;
@@ -84,6 +95,12 @@ export class EspOutbound {
     this.#between = (ticket.encap === null ? 0 : UDP_HEADER_LENGTH) + ESP_HEADER_LENGTH + ivLength;
     this.#tfc = ticket.tfc === undefined ? 0 : ticket.tfc === 'mtu' ? -1 : ticket.tfc;
     this.#mss = ticket.mss === undefined ? 0 : ticket.mss === 'mtu' ? -1 : ticket.mss;
+    this.#plain = this.#tunnel && this.#mss === 0 && this.#tfc === 0 && !(ticket.decrementTtl ?? false);
+    const hash = this.#spread.constant;
+    this.#shape =
+      this.#plain && !this.#header.v6 && hash !== null && !this.#portEntropy && !flows
+        ? { header: this.#header, slot: ticket.slot, ivLength, icvLength: this.#icvLength, blockLength, hash }
+        : null;
     this.#pathMtu = pathMtu;
     this.#mtu = ticket.mtu;
     this.#size(ticket.mtu);
@@ -98,31 +115,68 @@ export class EspOutbound {
   /**
    * Turns rows `list[from .. to)`, checked inner packets of this SA, into TO_SEAL rows, or gives them a FATE (TOO_BIG,
    * NO_ROOM, FRAGMENT, BAD_STATE, TTL, LIFETIME, EXHAUSTED). `list` is the caller's scratch: rows that do not fit are moved behind the others.
+   * KEY becomes `key`.
    */
-  encap(burst: Burst, list: Int32Array, from: number, to: number): void {
+  encap(burst: Burst, list: Int32Array, from: number, to: number, key: number): void {
     const { rows } = burst;
     this.#refresh();
-    let fit = from;
+    const fit = this.#plain ? this.#fitPlain(burst, list, from, to) : this.#fit(burst, list, from, from, to);
+    // Lifetimes before numbers: what is not granted needs none.
+    const alive = this.#lifetime === null ? fit : from + this.#lifetime.grant(rows, list, from, fit);
+    for (let i = alive; i < fit; i++) rows[list[i]! * Row.WORDS + Row.FATE] = DropReason.LIFETIME;
+    const number = this.#allocator.reserve(alive - from);
+    const granted = from + this.#allocator.granted;
+    this.encapped = granted - from;
+    if (this.#shape !== null) this.bytes = writeTunnelBurst(burst, list, from, granted, number, key, this.#shape);
+    else this.#writeEach(burst, list, from, granted, number, key);
+    for (let i = granted; i < alive; i++) rows[list[i]! * Row.WORDS + Row.FATE] = DropReason.EXHAUSTED;
+  }
+
+  /** Moves the rows that fit to the front of `list[from .. to)`, where there are some up to `fit`; returns where they end. */
+  #fit(burst: Burst, list: Int32Array, from: number, fit: number, to: number): number {
     for (let i = from; i < to; i++) {
       const row = list[i]!;
       const fate = this.#prepare(burst, row);
       if (fate !== 0) {
-        rows[row * Row.WORDS + Row.FATE] = fate;
+        burst.rows[row * Row.WORDS + Row.FATE] = fate;
         continue;
       }
       list[i] = list[fit]!;
       list[fit++] = row;
     }
-    // Lifetimes before numbers: what is not granted needs none.
-    const alive = this.#lifetime === null ? fit : from + this.#lifetime.grant(rows, list, from, fit);
-    for (let i = alive; i < fit; i++) rows[list[i]! * Row.WORDS + Row.FATE] = DropReason.LIFETIME;
-    let number = this.#allocator.reserve(alive - from);
-    const granted = from + this.#allocator.granted;
-    this.encapped = granted - from;
+    return fit;
+  }
+
+  /** The same while all fit, which is nearly always. */
+  #fitPlain(burst: Burst, list: Int32Array, from: number, to: number): number {
+    const WORDS: typeof Row.WORDS = 16;
+    const START: typeof Row.START = 0;
+    const END: typeof Row.END = 1;
+    const { rows } = burst;
+    const { frameSize } = burst.slab;
+    const most = this.#innerMtu;
+    const before = this.#header.length + this.#ivLength;
+    const behind = this.#blockLength - 1 + ESP_TRAILER_LENGTH + this.#icvLength;
+    for (let i = from; i < to; i++) {
+      const row = list[i]!;
+      const first = row * frameSize;
+      const start = rows[row * WORDS + START]!;
+      const end = rows[row * WORDS + END]!;
+      if (end - start > most || start - before < first || end + behind > first + frameSize)
+        return this.#fit(burst, list, i, i, to);
+    }
+    return to;
+  }
+
+  #writeEach(burst: Burst, list: Int32Array, from: number, to: number, first: number, key: number): void {
     this.bytes = 0;
-    if (this.#tunnel) for (let i = from; i < granted; i++) this.#writeTunnel(burst, list[i]! * Row.WORDS, number++);
-    else for (let i = from; i < granted; i++) this.#writeTransport(burst, list[i]! * Row.WORDS, number++);
-    for (let i = granted; i < alive; i++) rows[list[i]! * Row.WORDS + Row.FATE] = DropReason.EXHAUSTED;
+    let number = first;
+    for (let i = from; i < to; i++) {
+      const r = list[i]! * Row.WORDS;
+      if (this.#tunnel) this.#writeTunnel(burst, r, number++);
+      else this.#writeTransport(burst, r, number++);
+      burst.rows[r + Row.KEY] = key;
+    }
   }
 
   /**

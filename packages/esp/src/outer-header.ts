@@ -17,8 +17,7 @@ import {
 } from '@espalier/wire';
 import type { OutboundTicket } from './tickets.ts';
 
-/** How a field comes out of the inner header. */
-const Ttl = { FIXED: 0, COPY: 1 } as const;
+/** How the flow label comes out of the inner header. */
 const Label = { FIXED: 0, COPY: 1, FLOW: 2 } as const;
 
 /**
@@ -37,14 +36,15 @@ export class OuterHeader {
   readonly udp: number;
   readonly esp: number;
   readonly v6: boolean;
-  readonly #template: Int32Array;
+  /** Ethernet in the first four, 0 where there is none; then all from the IP header on. */
+  readonly words: Int32Array;
   /** Outer traffic class by inner traffic class: DSCP and ECN in one load. */
-  readonly #traffic: Uint8Array;
-  readonly #copyDf: boolean;
-  readonly #ttl: number;
-  readonly #label: number;
+  readonly traffic: Uint8Array;
+  readonly copyDf: boolean;
+  readonly copyTtl: boolean;
   /** Sum of the IPv4 header words that never change. */
-  readonly #sum: number;
+  readonly sum: number;
+  readonly #label: number;
 
   constructor(ticket: OutboundTicket) {
     const { source, destination, encap, link, ttl = 64, df = 'copy', flowLabel = 0 } = ticket;
@@ -53,9 +53,9 @@ export class OuterHeader {
     this.udp = this.l3 + (this.v6 ? IPV6_HEADER_LENGTH : IPV4_HEADER_LENGTH);
     this.esp = this.udp + (encap === null ? 0 : UDP_HEADER_LENGTH);
     this.length = this.esp + ESP_HEADER_LENGTH;
-    this.#traffic = trafficTable(ticket);
-    this.#copyDf = df === 'copy';
-    this.#ttl = ttl === 'copy' ? Ttl.COPY : Ttl.FIXED;
+    this.traffic = trafficTable(ticket);
+    this.copyDf = df === 'copy';
+    this.copyTtl = ttl === 'copy';
     this.#label = flowLabel === 'copy' ? Label.COPY : flowLabel === 'flow' ? Label.FLOW : Label.FIXED;
 
     const bytes = new Uint8Array(this.length);
@@ -89,14 +89,14 @@ export class OuterHeader {
       });
     if (encap !== null) writeUdp(view, this.udp, encap.sport, encap.dport, 0);
     view.setUint32(this.esp, ticket.spi);
-    this.#sum = this.v6 ? 0 : ~view.getUint16(this.l3 + Ipv4.CHECKSUM) & 0xffff;
+    this.sum = this.v6 ? 0 : ~view.getUint16(this.l3 + Ipv4.CHECKSUM) & 0xffff;
 
     // Words from the IP header on; the Ethernet header in front of them, where there is one.
-    this.#template = new Int32Array((this.length - this.l3) / 4 + 4);
-    for (let i = 0; this.l3 + 4 * i < this.length; i++) this.#template[i + 4] = view.getInt32(this.l3 + 4 * i);
+    this.words = new Int32Array((this.length - this.l3) / 4 + 4);
+    for (let i = 0; this.l3 + 4 * i < this.length; i++) this.words[i + 4] = view.getInt32(this.l3 + 4 * i);
     if (link === null) return;
-    for (let i = 0; i < 3; i++) this.#template[i] = view.getInt32(4 * i);
-    this.#template[3] = view.getUint16(12);
+    for (let i = 0; i < 3; i++) this.words[i] = view.getInt32(4 * i);
+    this.words[3] = view.getUint16(12);
   }
 
   /**
@@ -114,7 +114,7 @@ export class OuterHeader {
   /** Everything but the IP header, which is at `l3`: Ethernet in front of it, UDP at `udp`, SPI and number at `esp`. */
   writeAround(slab: FrameSlab, l3: number, udp: number, esp: number, end: number, number: number): void {
     const { view } = slab;
-    const t = this.#template;
+    const t = this.words;
     if (this.l3 !== 0) {
       view.setInt32(l3 - 14, t[0]!);
       view.setInt32(l3 - 10, t[1]!);
@@ -132,20 +132,20 @@ export class OuterHeader {
   }
 
   #write4(view: DataView, l3: number, end: number, inner: number, number: number): void {
-    const t = this.#template;
+    const t = this.words;
     const first = view.getInt32(inner < 0 ? l3 : inner);
     let traffic = 0;
     let fragment = t[5]! & 0xffff;
     let ttl = t[6]!;
-    let sum = this.#sum;
+    let sum = this.sum;
     if (inner >= 0) {
       const six = first >>> 28 === 6;
-      traffic = this.#traffic[(six ? first >> 20 : first >> 16) & 0xff]!;
-      if (this.#copyDf) {
+      traffic = this.traffic[(six ? first >> 20 : first >> 16) & 0xff]!;
+      if (this.copyDf) {
         fragment = six ? IPV4_DF : view.getUint16(inner + Ipv4.FRAGMENT) & IPV4_DF;
         sum += fragment;
       }
-      if (this.#ttl === Ttl.COPY) {
+      if (this.copyTtl) {
         const hops = view.getUint8(inner + (six ? 7 : Ipv4.TTL)) << 8;
         ttl |= hops << 16;
         sum += hops;
@@ -164,17 +164,17 @@ export class OuterHeader {
   }
 
   #write6(view: DataView, l3: number, end: number, inner: number, flow: number): void {
-    const t = this.#template;
+    const t = this.words;
     let first = t[4]!;
     let last = t[5]!;
     if (inner >= 0) {
       const word = view.getInt32(inner);
       const six = word >>> 28 === 6;
-      first |= this.#traffic[(six ? word >> 20 : word >> 16) & 0xff]! << 20;
+      first |= this.traffic[(six ? word >> 20 : word >> 16) & 0xff]! << 20;
       if (this.#label === Label.COPY) first |= six ? word & 0xf_ffff : 0;
       // Never 0, which would say that there is no label.
       else if (this.#label === Label.FLOW) first |= flow >>> 12 || 1;
-      if (this.#ttl === Ttl.COPY) last |= view.getUint8(inner + (six ? 7 : Ipv4.TTL));
+      if (this.copyTtl) last |= view.getUint8(inner + (six ? 7 : Ipv4.TTL));
     }
     view.setInt32(l3, first);
     view.setInt32(l3 + 4, last | ((end - l3 - IPV6_HEADER_LENGTH) << 16));

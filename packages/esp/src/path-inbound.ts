@@ -1,4 +1,13 @@
-import { type Burst, type FrameSlab, Row, RowState } from '@espalier/wire';
+import {
+  type Burst,
+  ETHERNET_HEADER_LENGTH,
+  type EtherType,
+  type FrameSlab,
+  type IPV4_HEADER_LENGTH,
+  type IpProtocol,
+  Row,
+  RowState,
+} from '@espalier/wire';
 import { type CryptoEngine, DropReason, type LinkType, type Port, SadIndex, XfrmError } from '@espalier/xfrm';
 import { Ahead, type ResyncBounds } from './ahead.ts';
 import { EspInbound } from './inbound.ts';
@@ -18,6 +27,8 @@ export class InboundPath {
   readonly #slab: FrameSlab;
   readonly #engine: CryptoEngine;
   readonly #linkType: LinkType;
+  /** Bytes in front of the IP header; -1 where there is none of either. */
+  readonly #linkLength: number;
   readonly #worker: number;
   readonly #pathMtu: PathMtu | null;
   readonly #counters: SaCounters;
@@ -39,6 +50,7 @@ export class InboundPath {
     this.#slab = options.slab;
     this.#engine = options.engine;
     this.#linkType = options.linkType;
+    this.#linkLength = { ethernet: ETHERNET_HEADER_LENGTH, ip: 0, 'esp-udp': -1 }[options.linkType];
     this.#worker = options.worker ?? 0;
     this.#pathMtu = options.pathMtu ?? null;
     this.#counters = counters;
@@ -76,11 +88,14 @@ export class InboundPath {
   }
 
   inbound(burst: Burst, port: Port | null = null): void {
-    const { rows, list } = burst;
-    for (let i = 0; i < burst.length; i++) {
-      const r = list[i]! * Row.WORDS;
-      if (rows[r + Row.FATE] !== 0) continue;
-      const fate = this.#find(r);
+    const WORDS: typeof Row.WORDS = 16;
+    const FATE: typeof Row.FATE = 9;
+    const { rows, list, length, slab } = burst;
+    const ordinary = this.#linkLength >= 0;
+    for (let i = 0; i < length; i++) {
+      const r = list[i]! * WORDS;
+      if (rows[r + FATE] !== 0 || (ordinary && this.#findPlain(slab, r))) continue;
+      const fate = this.#find(slab, r);
       if (fate !== 0) this.#refuse(r, fate);
     }
     const groups = this.#groups;
@@ -125,62 +140,105 @@ export class InboundPath {
 
   /** ICV, then window, then everything that looks at plaintext. */
   #accept(burst: Burst, sa: EspInbound, from: number, to: number): void {
+    const WORDS: typeof Row.WORDS = 16;
+    const START: typeof Row.START = 0;
+    const END: typeof Row.END = 1;
+    const STATE: typeof Row.STATE = 8;
+    const FATE: typeof Row.FATE = 9;
+    const OPENED: typeof RowState.OPENED = 5;
     const { rows } = burst;
     const { order } = this.#groups;
     for (let i = from; i < to; i++) {
-      const r = order[i]! * Row.WORDS;
-      if (rows[r + Row.FATE] === 0 && rows[r + Row.STATE] !== RowState.OPENED) rows[r + Row.FATE] = DropReason.ICV;
+      const r = order[i]! * WORDS;
+      if (rows[r + FATE] === 0 && rows[r + STATE] !== OPENED) rows[r + FATE] = DropReason.ICV;
     }
     sa.window.commitBurst(rows, order, from, to);
-    let last = from;
-    for (let i = from; i < to; i++) {
-      const row = order[i]!;
-      const r = row * Row.WORDS;
-      if (rows[r + Row.FATE] !== 0) continue;
-      sa.unwrap(burst, r);
-      if (rows[r + Row.FATE] !== 0) continue;
-      order[i] = order[last]!;
-      order[last++] = row;
-    }
-    const alive = sa.lifetime === null ? last : from + sa.lifetime.grant(rows, order, from, last);
+    const left = sa.unwrap(burst, order, from, to);
+    const alive = sa.lifetime === null ? left : from + sa.lifetime.grant(rows, order, from, left);
     let bytes = 0;
     for (let i = from; i < alive; i++) {
-      const r = order[i]! * Row.WORDS;
-      bytes += rows[r + Row.END]! - rows[r + Row.START]!;
+      const r = order[i]! * WORDS;
+      bytes += rows[r + END]! - rows[r + START]!;
     }
-    for (let i = alive; i < last; i++) rows[order[i]! * Row.WORDS + Row.FATE] = DropReason.LIFETIME;
+    for (let i = alive; i < left; i++) rows[order[i]! * WORDS + FATE] = DropReason.LIFETIME;
     const packets = alive - from;
     this.#counters.count(sa.ticket.slot, packets, bytes);
     if (packets < to - from) this.#counters.drops(sa.ticket, burst.slab, order, from, to);
   }
 
   /** Parse and SAD lookup for one received row. */
-  #find(r: number): number {
-    const { rows, view } = this.#slab;
-    const parsed = parseOuter(this.#slab, r, this.#linkType);
+  #find(slab: FrameSlab, r: number): number {
+    const { rows, view } = slab;
+    const parsed = parseOuter(slab, r, this.#linkType);
     if (parsed !== 0 && parsed !== IN_UDP) {
       if (parsed !== DropReason.NOT_ESP || this.#pathMtu === null || rows[r + Row.L3]! < 0) return parsed;
-      const ours = judgeOuterError(this.#slab, r, this.#bySpi, this.#pathMtu, this.now);
+      const ours = judgeOuterError(slab, r, this.#bySpi, this.#pathMtu, this.now);
       return ours ? DropReason.OUTER_ERROR : parsed;
     }
     const esp = rows[r + Row.ESP]!;
     const length = rows[r + Row.END]! - esp;
     if (length < 8) return DropReason.TRUNCATED;
-    const slot = this.#lookup(r, view, esp);
+    const bare = this.#linkType === 'esp-udp';
+    const slot = bare ? this.#index.findSpi(view.getInt32(esp)) : this.#lookup(view, rows[r + Row.L3]!, esp);
     if (slot < 0) return DropReason.NO_STATE;
     const sa = this.#sas[slot]!;
     rows[r + Row.SA] = slot;
     if (sa.lifetime?.spent()) return DropReason.LIFETIME;
-    if (this.#linkType !== 'esp-udp' && (sa.ticket.encap !== null) !== (parsed === IN_UDP)) return DropReason.BAD_ENCAP;
+    if (!bare && sa.inUdp !== (parsed === IN_UDP)) return DropReason.BAD_ENCAP;
     if (length < sa.leastLength) return DropReason.TRUNCATED;
     rows[r + Row.SEQ_LO] = view.getInt32(esp + 4);
     return 0;
   }
 
-  #lookup(r: number, view: DataView, esp: number): number {
+  /**
+   * `#find` for the ordinary frame, IPv4 without options and ESP right behind it, looked at once: a third of the time. False
+   * where anything is out of the ordinary, and then nothing has been touched.
+   */
+  #findPlain(slab: FrameSlab, r: number): boolean {
+    // Literals where V8 sees them, each held to the table by its type.
+    const START: typeof Row.START = 0;
+    const END: typeof Row.END = 1;
+    const L3: typeof Row.L3 = 2;
+    const ESP: typeof Row.ESP = 3;
+    const SA: typeof Row.SA = 4;
+    const SEQ_LO: typeof Row.SEQ_LO = 6;
+    const ECN: typeof Row.ECN = 14;
+    const HEADER: typeof IPV4_HEADER_LENGTH = 20;
+    const PROTOCOL: typeof IpProtocol.ESP = 50;
+    const TYPE: typeof EtherType.IPV4 = 0x0800;
+    const { rows, view } = slab;
+    const l3 = rows[r + START]! + this.#linkLength;
+    const room = rows[r + END]! - l3;
+    if (room < HEADER + 8) return false;
+    if (this.#linkLength !== 0 && view.getUint16(l3 - 2) !== TYPE) return false;
+    const first = view.getInt32(l3);
+    const second = view.getInt32(l3 + 4);
+    const third = view.getInt32(l3 + 8);
+    const source = view.getInt32(l3 + 12);
+    const destination = view.getInt32(l3 + 16);
+    const total = first & 0xffff;
+    // Version and length; no fragment; protocol.
+    if (first >>> 24 !== 0x45 || (second & 0x3fff) !== 0 || ((third >>> 16) & 0xff) !== PROTOCOL || total > room)
+      return false;
+    const high = (first >>> 16) + (second >>> 16) + (third >>> 16) + (source >>> 16) + (destination >>> 16);
+    const low = total + (second & 0xffff) + (third & 0xffff) + (source & 0xffff) + (destination & 0xffff);
+    if (((high + low) & 0xffff) + ((high + low) >>> 16) !== 0xffff) return false;
+    const esp = l3 + HEADER;
+    const slot = this.#index.find4(view.getInt32(esp), destination, source);
+    if (slot < 0) return false;
+    const sa = this.#sas[slot]!;
+    if (sa.lifetime !== null || sa.inUdp || total - HEADER < sa.leastLength) return false;
+    rows[r + END] = l3 + total;
+    rows[r + L3] = l3;
+    rows[r + ESP] = esp;
+    rows[r + SA] = slot;
+    rows[r + SEQ_LO] = view.getInt32(esp + 4);
+    rows[r + ECN] = (first >>> 16) & 3;
+    return true;
+  }
+
+  #lookup(view: DataView, l3: number, esp: number): number {
     const spi = view.getInt32(esp);
-    if (this.#linkType === 'esp-udp') return this.#index.findSpi(spi);
-    const l3 = this.#slab.rows[r + Row.L3]!;
     if (view.getUint8(l3) >> 4 === 6) return this.#index.find(spi, view, l3 + 24, l3 + 8, true);
     return this.#index.find(spi, view, l3 + 16, l3 + 12, false);
   }
@@ -195,13 +253,18 @@ export class InboundPath {
 
   /** Sets KEY on the rows that are still RECEIVED; returns how many. */
   #openHere(rows: Int32Array, slot: number, from: number, to: number): number {
+    const WORDS: typeof Row.WORDS = 16;
+    const KEY: typeof Row.KEY = 5;
+    const STATE: typeof Row.STATE = 8;
+    const FATE: typeof Row.FATE = 9;
+    const RECEIVED: typeof RowState.RECEIVED = 4;
     const { order } = this.#groups;
     const { key } = this.#sas[slot]!;
     let count = 0;
     for (let i = from; i < to; i++) {
-      const r = order[i]! * Row.WORDS;
-      if (rows[r + Row.STATE] !== RowState.RECEIVED || rows[r + Row.FATE] !== 0) continue;
-      rows[r + Row.KEY] = key;
+      const r = order[i]! * WORDS;
+      if (rows[r + STATE] !== RECEIVED || rows[r + FATE] !== 0) continue;
+      rows[r + KEY] = key;
       count++;
     }
     this.#counters.software(slot, count);

@@ -7,7 +7,6 @@ import {
   type FrameSlab,
   IPV4_HEADER_LENGTH,
   IPV6_HEADER_LENGTH,
-  IpCheck,
   IpProtocol,
   Ipv6,
   Row,
@@ -75,7 +74,7 @@ export class OutboundPath {
 
   /** Adds the SA in a free slot. Throws XfrmError UNSUPPORTED or RangeError, and changes nothing then. */
   add(ticket: OutboundTicket, key: number): void {
-    const sa = new EspOutbound(this.#fitted(ticket), key, this.#pathMtu, this.#frameHash);
+    const sa = new EspOutbound(this.#fitted(ticket), key, this.#pathMtu, this.#frameHash, this.#linkType === 'esp-udp');
     this.#sas[ticket.slot] = sa;
     this.bySpi.set(ticket.spi, [...(this.bySpi.get(ticket.spi) ?? []), sa]);
   }
@@ -117,27 +116,39 @@ export class OutboundPath {
   }
 
   outbound(burst: Burst): void {
-    const { rows, list, slab } = burst;
-    for (let i = 0; i < burst.length; i++) {
-      const r = list[i]! * Row.WORDS;
-      rows[r + Row.SA] = -1;
-      if (rows[r + Row.FATE] === 0) this.#classify(slab, r);
+    const WORDS: typeof Row.WORDS = 16;
+    const SA: typeof Row.SA = 4;
+    const FATE: typeof Row.FATE = 9;
+    const { rows, list, length, slab } = burst;
+    for (let i = 0; i < length; i++) {
+      const r = list[i]! * WORDS;
+      rows[r + SA] = -1;
+      if (rows[r + FATE] === 0) this.#classify(slab, r);
     }
     const groups = this.#groups;
     groups.fill(burst);
+    const { order, ends, slots } = groups;
     let software = false;
+    let udp6 = false;
     for (let g = 0, from = 0; g < groups.count; g++) {
-      const to = groups.ends[g]!;
-      const slot = groups.slots[g]!;
+      const to = ends[g]!;
+      const slot = slots[g]!;
       const sa = this.#sas[slot]!;
-      sa.encap(burst, groups.order, from, to);
-      if (this.#linkType === 'esp-udp') this.#strip(rows, from, from + sa.encapped);
-      software = this.#sealHere(sa, rows, from, from + sa.encapped) || software;
-      this.#counters.count(slot, sa.encapped, sa.bytes);
-      if (sa.encapped < to - from) this.#counters.drops(sa.ticket, burst.slab, groups.order, from, to);
+      const all = this.#sealsAll(sa);
+      sa.encap(burst, order, from, to, all ? sa.key : 0);
+      const { encapped } = sa;
+      if (this.#linkType === 'esp-udp') this.#strip(rows, from, from + encapped);
+      const here = all ? encapped : this.#sealSome(sa, rows, from, from + encapped);
+      this.#counters.software(slot, here);
+      this.#counters.count(slot, encapped, sa.bytes);
+      if (encapped < to - from) this.#counters.drops(sa.ticket, slab, order, from, to);
+      software ||= here > 0;
+      udp6 ||= sa.udp6;
       from = to;
     }
-    if (software) this.#seal(burst);
+    if (!software) return;
+    this.#engine.seal(burst);
+    if (udp6) this.#finish(burst);
   }
 
   seal(burst: Burst): void {
@@ -149,7 +160,8 @@ export class OutboundPath {
       rows[r + Row.KEY] = this.#sas[slot]!.key;
       this.#counters.software(slot, 1);
     }
-    this.#seal(burst);
+    this.#engine.seal(burst);
+    this.#finish(burst);
   }
 
   dummy(slot: number, burst: Burst, frame: number, length: number): void {
@@ -164,7 +176,12 @@ export class OutboundPath {
     }
     this.#groups.order[at] = frame;
     if (this.#linkType === 'esp-udp') this.#strip(burst.rows, at, at + 1);
-    if (this.#sealHere(sa, burst.rows, at, at + 1)) this.#seal(burst);
+    const { rows } = burst;
+    if (this.#sealsAll(sa)) rows[frame * Row.WORDS + Row.KEY] = sa.key;
+    else if (this.#sealSome(sa, rows, at, at + 1) === 0) return;
+    this.#counters.software(slot, 1);
+    this.#engine.seal(burst);
+    this.#finish(burst);
   }
 
   keepalive(slot: number, burst: Burst, frame: number): void {
@@ -191,21 +208,25 @@ export class OutboundPath {
 
   /** Inner checks and policy for one outbound row; a protected one gets its SA. */
   #classify(slab: FrameSlab, r: number): void {
+    const START: typeof Row.START = 0;
+    const END: typeof Row.END = 1;
+    const SA: typeof Row.SA = 4;
+    const FATE: typeof Row.FATE = 9;
     const { rows, view } = slab;
-    const start = rows[r + Row.START]!;
-    const end = rows[r + Row.END]!;
+    const start = rows[r + START]!;
+    const end = rows[r + END]!;
     const version = end > start ? view.getUint8(start) >> 4 : 0;
     const check = version === 6 ? checkIpv6(view, start, end) : checkIpv4(view, start, end, false);
-    if (check !== IpCheck.OK) {
-      rows[r + Row.FATE] = DropReason.BAD_INNER;
+    if (check !== 0) {
+      rows[r + FATE] = DropReason.BAD_INNER;
       return;
     }
     const verdict = this.#policies.lookup(view, start);
     if (verdict >= 0) {
-      if (this.#sas[verdict]) rows[r + Row.SA] = verdict;
-      else rows[r + Row.FATE] = this.#inbound[verdict] ? DropReason.BAD_STATE : DropReason.NO_STATE;
+      if (this.#sas[verdict]) rows[r + SA] = verdict;
+      else rows[r + FATE] = this.#inbound[verdict] ? DropReason.BAD_STATE : DropReason.NO_STATE;
     } else if (verdict === PolicyAction.BYPASS) this.#bypass(slab, r, version);
-    else rows[r + Row.FATE] = DropReason.POLICY;
+    else rows[r + FATE] = DropReason.POLICY;
   }
 
   #bypass(slab: FrameSlab, r: number, version: number): void {
@@ -220,26 +241,27 @@ export class OutboundPath {
     rows[r + Row.START] = start;
   }
 
-  /**
-   * Sets KEY on rows that are sealed here: not offloaded, offloaded to nothing right now and allowed to, kept in software
-   * by the upper, or vetoed by a lower (`offloadOk`).
-   */
-  #sealHere(sa: EspOutbound, rows: Int32Array, from: number, to: number): boolean {
+  /** Whether all of an SA's rows are sealed here: not offloaded, or offloaded to nothing right now and allowed to. */
+  #sealsAll(sa: EspOutbound): boolean {
     const { offload, noHandle, slot } = sa.ticket;
+    if (!offload) return true;
+    const device = this.#offloads === null ? OffloadDevice.UPPER : this.#offloads.device(slot);
+    return device === OffloadDevice.SOFTWARE || (device === OffloadDevice.NONE && noHandle === 'software');
+  }
+
+  /** Sets KEY on the rows of an offloaded SA that are sealed here: vetoed by a lower (`offloadOk`). Returns how many. */
+  #sealSome(sa: EspOutbound, rows: Int32Array, from: number, to: number): number {
     const { order } = this.#groups;
     const offloads = this.#offloads;
-    const device = offloads === null ? OffloadDevice.UPPER : offloads.device(slot);
-    const all =
-      !offload || device === OffloadDevice.SOFTWARE || (device === OffloadDevice.NONE && noHandle === 'software');
+    if (offloads === null) return 0;
     let here = 0;
     for (let i = from; i < to; i++) {
       const r = order[i]! * Row.WORDS;
-      if (!all && (offloads === null || this.#fits(offloads, sa, r))) continue;
+      if (this.#fits(offloads, sa, r)) continue;
       rows[r + Row.KEY] = sa.key;
       here++;
     }
-    this.#counters.software(slot, here);
-    return here > 0;
+    return here;
   }
 
   /** Whether the lowers take the row as it is; a tunnel's outer header has no options. */
@@ -249,8 +271,8 @@ export class OutboundPath {
     return offloads.fits(sa.ticket.slot, rows[r + Row.END]! - rows[r + Row.L3]!, flags);
   }
 
-  #seal(burst: Burst): void {
-    this.#engine.seal(burst);
+  /** UDP checksums of sealed rows over IPv6. */
+  #finish(burst: Burst): void {
     const { rows, list } = burst;
     for (let i = 0; i < burst.length; i++) {
       const r = list[i]! * Row.WORDS;

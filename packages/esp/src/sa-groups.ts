@@ -23,15 +23,18 @@ export class SaGroups {
   }
 
   #fillOne(burst: Burst): boolean {
+    const WORDS: typeof Row.WORDS = 16;
+    const SA: typeof Row.SA = 4;
+    const FATE: typeof Row.FATE = 9;
     const { rows, list, length } = burst;
     const { order } = this;
     let only = -1;
     let placed = 0;
     for (let i = 0; i < length; i++) {
       const row = list[i]!;
-      const r = row * Row.WORDS;
-      const slot = rows[r + Row.SA]!;
-      if (slot < 0 || rows[r + Row.FATE] !== 0) continue;
+      const r = row * WORDS;
+      const slot = rows[r + SA]!;
+      if (slot < 0 || rows[r + FATE] !== 0) continue;
       if (slot !== only) {
         if (only >= 0) return false;
         only = slot;

@@ -33,6 +33,11 @@ export class SpreadHash {
     this.#count = spi & 0xffff;
   }
 
+  /** What every packet gets, or -1 (hash the bytes); null where it depends on the packet. */
+  get constant(): number | null {
+    return this.#spread === 'sa' ? this.#constant : null;
+  }
+
   /** For a packet of the inner flow with hash `flow`. */
   of(flow: number): number {
     if (this.#spread === 'sa') return this.#constant;

@@ -62,16 +62,32 @@ export function isIpv4Fragment(view: DataView, at: number): boolean {
 
 /** Whether `[start, end)` begins with a whole IPv4 packet; `verifyChecksum` false where hardware or the caller has. */
 export function checkIpv4(view: DataView, start: number, end: number, verifyChecksum = true): IpCheck {
-  if (end - start < IPV4_HEADER_LENGTH) return IpCheck.TRUNCATED;
-  const first = view.getUint8(start);
-  const ihl = (first & 15) * 4;
-  if (first >> 4 !== 4 || ihl < IPV4_HEADER_LENGTH) return IpCheck.BAD;
-  if (start + ihl > end) return IpCheck.BAD;
-  const total = view.getUint16(start + Ipv4.TOTAL_LENGTH);
-  if (total < ihl) return IpCheck.BAD;
-  if (start + total > end) return IpCheck.TRUNCATED;
-  if (verifyChecksum && foldSum(sumWords(view, start, start + ihl, 0)) !== 0xffff) return IpCheck.BAD;
-  return IpCheck.OK;
+  // Literals where V8 sees them, each held to the table by its type, and one load for the first four fields: every packet
+  // comes by here, on the outside and on the inside.
+  const TRUNCATED: typeof IpCheck.TRUNCATED = 1;
+  const BAD: typeof IpCheck.BAD = 2;
+  if (end - start < 20) return TRUNCATED;
+  const first = view.getInt32(start);
+  const ihl = ((first >>> 24) & 15) * 4;
+  if (first >>> 28 !== 4 || ihl < 20 || start + ihl > end) return BAD;
+  const total = first & 0xffff;
+  if (total < ihl) return BAD;
+  if (start + total > end) return TRUNCATED;
+  return verifyChecksum && !headerSumHolds(view, start, ihl) ? BAD : 0;
+}
+
+/** Whole words for the header without options, which nearly all are: half the time of `sumWords`. */
+function headerSumHolds(view: DataView, at: number, ihl: number): boolean {
+  if (ihl !== 20) return foldSum(sumWords(view, at, at + ihl, 0)) === 0xffff;
+  const a = view.getInt32(at);
+  const b = view.getInt32(at + 4);
+  const c = view.getInt32(at + 8);
+  const d = view.getInt32(at + 12);
+  const e = view.getInt32(at + 16);
+  const high = (a >>> 16) + (b >>> 16) + (c >>> 16) + (d >>> 16) + (e >>> 16);
+  const sum = high + (a & 0xffff) + (b & 0xffff) + (c & 0xffff) + (d & 0xffff) + (e & 0xffff);
+  const folded = (sum & 0xffff) + (sum >>> 16);
+  return folded === 0xffff;
 }
 
 /** Fields of a header without options; addresses are copied from the arrays, 4 bytes each. */

@@ -22,6 +22,7 @@ const ENTRY_WORDS = 16;
 
 const V6 = 4;
 const FREE = -1;
+const NOWHERE: Int32Array = new Int32Array(4);
 
 /**
  * Words of one bucket: the slot (FREE = empty), its hash, and as much of its entry as settles an IPv4 lookup, so that it
@@ -44,6 +45,14 @@ export class SadIndex {
   readonly #mask: number;
   /** Entries per level: a level without entries is not probed. */
   readonly #levels: Int32Array = new Int32Array(3);
+  /** The last IPv4 packet that was found, and its slot. */
+  #lastSpi = 0;
+  #lastDestination = 0;
+  #lastSource = 0;
+  #lastSlot = FREE;
+  /** Addresses of the IPv6 packet at hand. */
+  readonly #destination: Int32Array = new Int32Array(4);
+  readonly #source: Int32Array = new Int32Array(4);
 
   constructor(capacity: number) {
     if (!Number.isInteger(capacity) || capacity < 1 || capacity > 1 << 24)
@@ -95,6 +104,7 @@ export class SadIndex {
     buckets[w + Bucket.DESTINATION] = entries[e + DESTINATION]!;
     buckets[w + Bucket.SOURCE] = entries[e + SOURCE]!;
     this.#levels[level] = this.#levels[level]! + 1;
+    this.#forget();
   }
 
   /** Whether the slot had an entry. From now on nothing finds it. */
@@ -116,6 +126,7 @@ export class SadIndex {
     buckets[hole * Bucket.WORDS] = FREE;
     this.#entries[slot * ENTRY_WORDS + KIND] = FREE;
     this.#levels[kind & 3] = this.#levels[kind & 3]! - 1;
+    this.#forget();
     return true;
   }
 
@@ -129,105 +140,104 @@ export class SadIndex {
    * -1. `spi` may be signed or unsigned. The caller has checked that the addresses are inside the view.
    */
   find(spi: number, view: DataView, dstAt: number, srcAt: number, isV6: boolean): number {
-    spi |= 0;
-    const levels = this.#levels;
-    if (levels[2] !== 0 || levels[1] !== 0) {
-      const d0 = view.getInt32(dstAt);
-      let d1 = 0;
-      let d2 = 0;
-      let d3 = 0;
-      let kind = 0;
-      if (isV6) {
-        d1 = view.getInt32(dstAt + 4);
-        d2 = view.getInt32(dstAt + 8);
-        d3 = view.getInt32(dstAt + 12);
-        kind = V6;
-      }
-      if (levels[2] !== 0) {
-        const s0 = view.getInt32(srcAt);
-        let s1 = 0;
-        let s2 = 0;
-        let s3 = 0;
-        if (isV6) {
-          s1 = view.getInt32(srcAt + 4);
-          s2 = view.getInt32(srcAt + 8);
-          s3 = view.getInt32(srcAt + 12);
-        }
-        const slot = this.#probe(spi, kind | 2, d0, d1, d2, d3, s0, s1, s2, s3);
-        if (slot !== FREE) return slot;
-      }
-      if (levels[1] !== 0) {
-        const slot = this.#probe(spi, kind | 1, d0, d1, d2, d3, 0, 0, 0, 0);
-        if (slot !== FREE) return slot;
-      }
-    }
-    return levels[0] === 0 ? FREE : this.findSpi(spi);
+    return isV6
+      ? this.#find6(spi | 0, view, dstAt, srcAt)
+      : this.find4(spi | 0, view.getInt32(dstAt), view.getInt32(srcAt));
   }
 
   /** The slot found by the SPI alone, or -1: for lowers that start at the ESP header (esp-udp). */
   findSpi(spi: number): number {
-    return this.#probe(spi | 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    return this.#probe(spi | 0, 0, 0, 0);
   }
 
-  #probe(
-    spi: number,
-    kind: number,
-    d0: number,
-    d1: number,
-    d2: number,
-    d3: number,
-    s0: number,
-    s1: number,
-    s2: number,
-    s3: number,
-  ): number {
-    const hash = mix(spi, kind, d0, d1, d2, d3, s0, s1, s2, s3);
+  /** The same for a packet over IPv4, from its addresses as words. The last answer is tried first: packets of one SA come in rows. */
+  find4(spi: number, destination: number, source: number): number {
+    if (spi === this.#lastSpi && destination === this.#lastDestination && source === this.#lastSource)
+      return this.#lastSlot;
+    const levels = this.#levels;
+    let slot = FREE;
+    if (levels[2] !== 0) slot = this.#probe(spi, 2, destination, source);
+    if (slot < 0 && levels[1] !== 0) slot = this.#probe(spi, 1, destination, 0);
+    if (slot < 0 && levels[0] !== 0) slot = this.#probe(spi, 0, 0, 0);
+    if (slot < 0) return slot;
+    this.#lastSpi = spi;
+    this.#lastDestination = destination;
+    this.#lastSource = source;
+    this.#lastSlot = slot;
+    return slot;
+  }
+
+  #find6(spi: number, view: DataView, dstAt: number, srcAt: number): number {
+    const levels = this.#levels;
+    const to = this.#destination;
+    const from = this.#source;
+    let slot = FREE;
+    if (levels[2] !== 0 || levels[1] !== 0)
+      for (let i = 0; i < 4; i++) {
+        to[i] = view.getInt32(dstAt + 4 * i);
+        from[i] = view.getInt32(srcAt + 4 * i);
+      }
+    if (levels[2] !== 0) slot = this.#probe6(spi, V6 | 2, to, from);
+    if (slot < 0 && levels[1] !== 0) slot = this.#probe6(spi, V6 | 1, to, NOWHERE);
+    if (slot < 0 && levels[0] !== 0) slot = this.#probe(spi, 0, 0, 0);
+    return slot;
+  }
+
+  /** Entries with IPv4 addresses or none: the bucket has all of them. */
+  #probe(spi: number, kind: number, destination: number, source: number): number {
+    // Literals where V8 sees them, each held to the table by its type.
+    const WORDS: typeof Bucket.WORDS = 8;
+    const SPI: typeof Bucket.SPI = 2;
+    const KIND: typeof Bucket.KIND = 3;
+    const DESTINATION: typeof Bucket.DESTINATION = 4;
+    const SOURCE: typeof Bucket.SOURCE = 5;
     const buckets = this.#buckets;
+    const mask = this.#mask;
+    for (let b = finish(mix(spi, kind, destination, source)) & mask; ; b = (b + 1) & mask) {
+      const w = b * WORDS;
+      const slot = buckets[w]!;
+      if (slot < 0) return slot;
+      if (
+        buckets[w + SPI] === spi &&
+        buckets[w + DESTINATION] === destination &&
+        buckets[w + SOURCE] === source &&
+        buckets[w + KIND] === kind
+      )
+        return slot;
+    }
+  }
+
+  #probe6(spi: number, kind: number, destination: Int32Array, source: Int32Array): number {
+    const hash = mix6(spi, kind, destination, 0, source, 0);
+    const buckets = this.#buckets;
+    const entries = this.#entries;
     const mask = this.#mask;
     for (let b = hash & mask; ; b = (b + 1) & mask) {
       const w = b * Bucket.WORDS;
       const slot = buckets[w]!;
-      if (slot === FREE) return FREE;
-      if (
-        buckets[w + Bucket.HASH] !== hash ||
-        buckets[w + Bucket.SPI] !== spi ||
-        buckets[w + Bucket.KIND] !== kind ||
-        buckets[w + Bucket.DESTINATION] !== d0 ||
-        buckets[w + Bucket.SOURCE] !== s0
-      )
+      if (slot < 0) return slot;
+      if (buckets[w + Bucket.HASH] !== hash || buckets[w + Bucket.SPI] !== spi || buckets[w + Bucket.KIND] !== kind)
         continue;
-      if ((kind & V6) === 0) return slot;
-      const entries = this.#entries;
       const e = slot * ENTRY_WORDS;
-      if (
-        entries[e + DESTINATION + 1] === d1 &&
-        entries[e + DESTINATION + 2] === d2 &&
-        entries[e + DESTINATION + 3] === d3 &&
-        entries[e + SOURCE + 1] === s1 &&
-        entries[e + SOURCE + 2] === s2 &&
-        entries[e + SOURCE + 3] === s3
-      )
-        return slot;
+      let k = 0;
+      while (k < 4 && entries[e + DESTINATION + k] === destination[k] && entries[e + SOURCE + k] === source[k]) k++;
+      if (k === 4) return slot;
     }
   }
 
   #hashOf(slot: number): number {
     const w = this.#entries;
     const e = slot * ENTRY_WORDS;
-    const d = e + DESTINATION;
-    const s = e + SOURCE;
-    return mix(
-      w[e + SPI]!,
-      w[e + KIND]!,
-      w[d]!,
-      w[d + 1]!,
-      w[d + 2]!,
-      w[d + 3]!,
-      w[s]!,
-      w[s + 1]!,
-      w[s + 2]!,
-      w[s + 3]!,
-    );
+    const kind = w[e + KIND]!;
+    return (kind & V6) === 0
+      ? finish(mix(w[e + SPI]!, kind, w[e + DESTINATION]!, w[e + SOURCE]!))
+      : mix6(w[e + SPI]!, kind, w, e + DESTINATION, w, e + SOURCE);
+  }
+
+  /** The last answer may no longer be the longest match, or be gone. */
+  #forget(): void {
+    this.#lastSpi = 0;
+    this.#lastSlot = FREE;
   }
 
   #sameEntry(a: number, b: number): boolean {
@@ -243,29 +253,22 @@ export class SadIndex {
 }
 
 /** Multiply and rotate, one round per word pair, and a final avalanche: neighbouring SPIs land far apart. */
-function mix(
-  spi: number,
-  kind: number,
-  d0: number,
-  d1: number,
-  d2: number,
-  d3: number,
-  s0: number,
-  s1: number,
-  s2: number,
-  s3: number,
-): number {
+function mix(spi: number, kind: number, destination: number, source: number): number {
   let h = Math.imul(spi ^ (kind << 29), 0x9e3779b1);
-  h = Math.imul((h ^ (h >>> 15)) + d0, 0x85ebca6b);
-  h = Math.imul((h ^ (h >>> 13)) + s0, 0xc2b2ae35);
-  if ((kind & V6) !== 0) {
-    h = Math.imul((h ^ (h >>> 15)) + d1, 0x27d4eb2f);
-    h = Math.imul((h ^ (h >>> 13)) + d2, 0x165667b1);
-    h = Math.imul((h ^ (h >>> 15)) + d3, 0x9e3779b1);
-    h = Math.imul((h ^ (h >>> 13)) + s1, 0x85ebca6b);
-    h = Math.imul((h ^ (h >>> 15)) + s2, 0xc2b2ae35);
-    h = Math.imul((h ^ (h >>> 13)) + s3, 0x27d4eb2f);
+  h = Math.imul((h ^ (h >>> 15)) + destination, 0x85ebca6b);
+  return Math.imul((h ^ (h >>> 13)) + source, 0xc2b2ae35);
+}
+
+function mix6(spi: number, kind: number, destination: Int32Array, d: number, source: Int32Array, s: number): number {
+  let h = mix(spi, kind, destination[d]!, source[s]!);
+  for (let i = 1; i < 4; i++) {
+    h = Math.imul((h ^ (h >>> 15)) + destination[d + i]!, 0x85ebca6b);
+    h = Math.imul((h ^ (h >>> 13)) + source[s + i]!, 0xc2b2ae35);
   }
+  return finish(h);
+}
+
+function finish(h: number): number {
   return h ^ (h >>> 16);
 }
 
