@@ -99,7 +99,7 @@ export class EspOutbound {
     const hash = this.#spread.constant;
     this.#shape =
       this.#plain && !this.#header.v6 && hash !== null && !this.#portEntropy && !flows
-        ? { header: this.#header, slot: ticket.slot, ivLength, icvLength: this.#icvLength, blockLength, hash }
+        ? { header: this.#header, ivLength, icvLength: this.#icvLength, blockLength, hash }
         : null;
     this.#pathMtu = pathMtu;
     this.#mtu = ticket.mtu;

@@ -4,7 +4,6 @@ import type { OuterHeader } from './outer-header.ts';
 /** What is the same for all packets of a tunnel SA. */
 export interface TunnelShape {
   readonly header: OuterHeader;
-  readonly slot: number;
   readonly ivLength: number;
   readonly icvLength: number;
   readonly blockLength: number;

@@ -140,6 +140,21 @@ describe('SadIndex', () => {
     expect(find(index, 0xf0000001, C, B)).toBe(-1);
   });
 
+  it('gives no answer of before an add or a remove', () => {
+    const index = new SadIndex(4);
+    index.add(0, { spi: 7, destination: null, source: null });
+    expect(find(index, 7, A, B)).toBe(0);
+    index.add(1, { spi: 7, destination: A, source: B });
+    expect(find(index, 7, A, B)).toBe(1);
+    expect(find(index, 7, A, C)).toBe(0);
+    expect(find(index, 7, A, B)).toBe(1);
+    index.remove(1);
+    expect(find(index, 7, A, B)).toBe(0);
+    index.remove(0);
+    expect(find(index, 7, A, B)).toBe(-1);
+    expect(find(index, 0, v4(0, 0, 0, 0), v4(0, 0, 0, 0))).toBe(-1);
+  });
+
   it('does not take an IPv4 address for the first word of an IPv6 one', () => {
     const index = new SadIndex(2);
     const zeros = new Uint8Array(16);
