@@ -53,16 +53,8 @@ export interface Step {
   readonly a: Value | undefined;
   readonly b: Value | undefined;
   readonly cell: Cells;
-  /** Not to be taken before one of these words is another; null = at any time. */
-  readonly wakers: readonly Waker[] | null;
   readonly moves: Map<number, Move>;
   readonly results: Map<string, Result>;
-}
-
-/** A word of the image, and the value that it has now. */
-export interface Waker {
-  readonly word: number;
-  readonly not: Value;
 }
 
 /** What a step returned, with what the observer saw of it. */
@@ -102,16 +94,6 @@ export interface Visit {
   schedules: number;
 }
 
-/** A program on its way through its history. */
-interface Run {
-  readonly history: Result[];
-  cursor: number;
-  next: Step | null;
-  /** What `rests` was told, since the last access. */
-  rest: string | null;
-  readonly seen: (step: Step, result: Result) => void;
-}
-
 export class Machine {
   /** Stands for Atomics in the code under test. */
   readonly atomics: object;
@@ -129,10 +111,9 @@ export class Machine {
   #hot: number[] = [];
   readonly #steps: Map<string, Step> = new Map();
   readonly #roots: Map<Program<never>, Node<never>> = new Map();
-  /** By program: where programs that have come to rest go on. */
-  readonly #rests: Map<Program<never>, Map<string, Node<never>>> = new Map();
   #nodes = 0;
-  #run: Run | null = null;
+  #run: { history: Result[]; cursor: number; next: Step | null; seen: (step: Step, result: Result) => void } | null =
+    null;
 
   constructor() {
     const access =
@@ -181,31 +162,6 @@ export class Machine {
     return buffer.at + byteOffset / 4;
   }
 
-  /**
-   * For a program under way: goes no further before one of these 32-bit words is another. A loop that looks until it finds
-   * what it wants would never end here: after a look that failed it takes the next when that could end otherwise.
-   */
-  until(wakers: readonly Waker[]): void {
-    const run = this.#run;
-    if (!run) throw new Error('nobody runs');
-    const step = this.#known(
-      `until ${wakers.map(({ word, not }) => `[${word}] is not ${not}`).join(' or ')}`,
-      (text) => ({
-        ...{ text, label: '', op: 'load', word: wakers[0]!.word, a: undefined, b: undefined, wakers },
-        cell: new Int32Array(this.#scratch.buffer, wakers[0]!.word * 4, 1),
-      }),
-    );
-    this.#take(run, step);
-  }
-
-  /**
-   * For a program under way: all that it will do from here on depends on `key` alone (and on the memory), whatever it has
-   * seen before. Programs that have come to the same rest are one state; their facts must be equal then.
-   */
-  rests(key: string): void {
-    if (this.#run) this.#run.rest = key;
-  }
-
   /** Visits every state that the programs can reach together; `inspect` throws Violation in one that breaks a rule. */
   explore<F>(
     programs: readonly Program<F>[],
@@ -225,14 +181,10 @@ export class Machine {
       );
       let paths = 0;
       let ended = true;
-      let moved = false;
       for (let i = 0; i < nodes.length; i++) {
         const node = nodes[i]!;
         if (node.step === null) continue;
         ended = false;
-        const image = this.#images[memory]!;
-        if (node.step.wakers?.every(({ word, not }) => image[word] === not)) continue;
-        moved = true;
         const move = node.step.moves.get(memory) ?? this.#move(memory, node.step);
         trace.push(`${i}: ${node.step.text} gives ${move.result.value}`);
         nodes[i] = node.kids.get(move.result) ?? this.#grow(programs[i]!, node, move.result);
@@ -243,7 +195,6 @@ export class Machine {
         trace.pop();
       }
       if (ended) paths = 1;
-      else if (!moved) throw new Violation('everybody waits');
       table.add(memory, nodes, paths);
       return paths;
     };
@@ -287,7 +238,12 @@ export class Machine {
       words.fill(RUBBISH, constant);
     }
     const facts = program.facts();
-    const run: Run = { history, cursor: 0, next: null, rest: null, seen: (step, r) => program.seen?.(facts, step, r) };
+    const run = {
+      history,
+      cursor: 0,
+      next: null as Step | null,
+      seen: (step: Step, r: Result) => program.seen?.(facts, step, r),
+    };
     this.#run = run;
     this.label = '';
     try {
@@ -298,19 +254,7 @@ export class Machine {
       this.#run = null;
     }
     if (run.cursor !== history.length) throw new Error('the code under test is not deterministic');
-    const node = { id: this.#nodes, parent, result, depth, kids: new Map(), step: run.next, facts };
-    if (run.rest !== null) {
-      const known = this.#rests.get(program as never)?.get(run.rest) as Node<F> | undefined;
-      if (known !== undefined) {
-        if (known.step !== node.step || JSON.stringify(known.facts) !== JSON.stringify(facts))
-          throw new Error(`${program.name} rests at "${run.rest}" in two ways`);
-        return known;
-      }
-      if (!this.#rests.has(program as never)) this.#rests.set(program as never, new Map());
-      this.#rests.get(program as never)!.set(run.rest, node as never);
-    }
-    this.#nodes++;
-    return node;
+    return { id: this.#nodes++, parent, result, depth, kids: new Map(), step: run.next, facts };
   }
 
   #access(op: Op, cells: Cells, index: number, a: Value | undefined, b: Value | undefined): Value {
@@ -318,16 +262,10 @@ export class Machine {
     if (!run) return native[op](cells, index, a, b);
     const step = this.#step(op, cells, index, a, b);
     this.label = '';
-    const result = this.#take(run, step);
-    run.seen(step, result);
-    return result.value;
-  }
-
-  /** The result that history has for a step; without one it is the program's next. */
-  #take(run: Run, step: Step): Result {
     if (run.cursor < run.history.length) {
-      run.rest = null;
-      return run.history[run.cursor++]!;
+      const result = run.history[run.cursor++]!;
+      run.seen(step, result);
+      return result.value;
     }
     run.next = step;
     throw HALT;
@@ -338,20 +276,11 @@ export class Machine {
     if (index < 0 || index >= cells.length) throw new Violation(`an access beyond the memory: ${op} ${index}`);
     const operands = [a, b].filter((v) => v !== undefined).map((v) => (typeof v === 'bigint' ? `${v}n` : `${v}`));
     const text = `${this.label && `${this.label}: `}${op} [${word}] ${operands.join(' -> ')}`.trimEnd();
-    const cellOf = cells.constructor as Int32ArrayConstructor;
-    return this.#known(text, () => ({
-      ...{ text, label: this.label, op, word, a, b, wakers: null },
-      cell: new cellOf(this.#scratch.buffer, word * 4, 1),
-    }));
-  }
-
-  /** Equal steps are one. */
-  #known(text: string, make: (text: string) => Omit<Step, 'moves' | 'results'>): Step {
-    let step = this.#steps.get(text);
-    if (step === undefined) {
-      step = { ...make(text), moves: new Map(), results: new Map() };
-      this.#steps.set(text, step);
-    }
+    const known = this.#steps.get(text);
+    if (known) return known;
+    const cell = new (cells.constructor as Int32ArrayConstructor)(this.#scratch.buffer, word * 4, 1);
+    const step: Step = { text, label: this.label, op, word, a, b, cell, moves: new Map(), results: new Map() };
+    this.#steps.set(text, step);
     return step;
   }
 
@@ -359,8 +288,7 @@ export class Machine {
     const before = this.#images[memory]!;
     const scratch = this.#scratch;
     scratch.set(before);
-    // That it went on is all that a wait tells.
-    const value = step.wakers === null ? native[step.op](step.cell, 0, step.a, step.b) : 0;
+    const value = native[step.op](step.cell, 0, step.a, step.b);
     let after = memory;
     const last = step.word + step.cell.BYTES_PER_ELEMENT / 4;
     for (let w = step.word; w < last; w++)

@@ -21,24 +21,27 @@
  *
  * The atomic steps of a burst, in this order:
  *
- *     check     load EDGE; load the word of each block once (and LOOK)              writes nothing shared
- *     commit    load EDGE; load words that check has not (and LOOK); raise EDGE by compare-and-swap when the burst goes
- *               beyond it; one compare-and-swap per word, expecting what check loaded
+ *     check     load EDGE; read the word of each block once (and LOOK)              writes nothing shared
+ *     commit    load EDGE; read words that check has not (and LOOK); raise EDGE by compare-and-swap when the burst goes
+ *               beyond it; one compare-and-swap per word, expecting what was read
  *
  * Nothing waits for anybody: a worker that dies between two steps leaves a window that is right for all the others.
  * The Promela models in `model/` and the explorer in `test/` check this against every interleaving of small instances.
  */
-import { Blocks } from './blocks.ts';
+import { Accounts } from './accounts.ts';
+import { Blocks, Entry } from './blocks.ts';
+import { Edge } from './edge.ts';
 import { reconstruct, TWO_32 } from './esn.ts';
 import { Column, fits, LINE_BYTES, stripe, Verdict, WINDOW_VERSION, WindowFlag, WindowWord } from './layout.ts';
+import { peek } from './peek.ts';
 import { BLOCK, LOG_BLOCK, shapeOf, type WindowOptions } from './shape.ts';
 
-const { WORDS, SEQ_LO, SEQ_HI, FATE } = Column;
-const { EDGE, WORKER, WORDS_PER_WORKER } = WindowWord;
-/** Float64 in a window's header and in a worker's line. */
-const BASE = WindowWord.BASE / 2;
-const ACCEPTED = 0;
-const LATE = 1;
+const { SEQ_LO, SEQ_HI, FATE } = Column;
+const { TAG, SEEN, MASK } = Entry;
+const { WORKER, WORDS_PER_WORKER } = WindowWord;
+/** How far ahead of the sure numbers the short way judges, so that distances of its rows and of any row fit 32 bits. */
+const FARTHEST = 2 ** 30;
+const UNREACHED = 0x7fff_ffff;
 
 /** Where something lies that is shared: its own memory by default. */
 export interface Place {
@@ -60,30 +63,31 @@ export class ReplayWindow {
   swapFailures = 0;
 
   readonly #words: Int32Array;
-  /** The edge where 32 bits of regions do not reach LIMIT, else null. */
-  readonly #wideEdge: BigUint64Array | null;
-  readonly #accounts: Float64Array;
-  /** This worker's line in `#accounts`. */
-  readonly #account: number;
-  readonly #workers: number;
+  readonly #edge: Edge;
+  readonly #accounts: Accounts;
   /** First word of the ring. */
   readonly #ring: number;
   readonly #logBlocks: number;
   readonly #blockMask: number;
   readonly #logLines: number;
   readonly #region: number;
-
   readonly #blocks: Blocks = new Blocks();
-  // The edge that the burst at hand is judged by, and what follows from it.
-  #edge = 0;
+
+  // What the burst at hand is judged by: the edge as it was found, and what follows from it.
+  #found = -1;
   /** Greatest number that is known to have been announced: the edge's first, or a row of this burst. */
   #run = 0.5;
-  /** From here on the edge's missing precision cannot matter. */
+  /** From here on the edge's missing precision cannot matter; at least 1. */
   #sure = 0.5;
+  #sureLo = 0;
+  #sureHi = 0;
+  /** How far ahead of `#sure` a block may begin to be judged as a whole: within LIMIT, and under the same high half. */
+  #room = 0;
+  /** Where the edge begins, as a distance from `#sure`. */
+  #edgeAhead = 0;
   /** Greatest number taken in the edge's region; -1 until somebody has to know. */
   #top = -1.5;
-  /** How far the burst's rows lie behind `#run` at most, in whole blocks; the most that has been settled. */
-  #behind = 0.5;
+  /** How far behind the greatest number before it an accepted row has been at most, in whole blocks. */
   #settled = 0.5;
 
   private constructor(memory: SharedArrayBuffer, offset: number, worker: number) {
@@ -110,16 +114,13 @@ export class ReplayWindow {
     this.esn = shape.esn;
     this.limit = shape.limit;
     this.soft = Math.floor(shape.limit * 0.9);
-    this.#workers = shape.workers;
     this.#logBlocks = shape.logBlocks;
-    this.#blockMask = 2 ** shape.logBlocks - 1;
+    this.#blockMask = (1 << shape.logBlocks) - 1;
     this.#logLines = Math.max(0, shape.logBlocks - 4);
-    this.#region = 2 ** shape.logRegion;
+    this.#region = 1 << shape.logRegion;
     this.#words = new Int32Array(memory, offset, words);
-    const wide = shape.limit >= this.#region * TWO_32;
-    this.#wideEdge = wide ? new BigUint64Array(memory, offset + EDGE * 4, 1) : null;
-    this.#accounts = new Float64Array(memory, offset, this.#ring / 2);
-    this.#account = (WORKER + worker * WORDS_PER_WORKER) / 2;
+    this.#edge = new Edge(this.#words, shape.limit >= this.#region * TWO_32);
+    this.#accounts = new Accounts(this.#words, shape.workers, worker);
   }
 
   /** Bytes of shared memory that a window takes. */
@@ -163,132 +164,148 @@ export class ReplayWindow {
    * stay: the first may be forged.
    */
   checkBurst(rows: Int32Array, list: Int32Array, from: number, to: number): void {
-    // Literals where V8 sees them, each held to the table by its type: a tenth of the time.
-    const WORDS: typeof Column.WORDS = 16;
+    // Literals where V8 sees them, each held to its table by its type, and a row as a multiple of 16 whose words need no
+    // overflow check: a fifth of the time.
     const SEQ_LO: typeof Column.SEQ_LO = 6;
     const SEQ_HI: typeof Column.SEQ_HI = 7;
     const FATE: typeof Column.FATE = 9;
-    const { esn } = this;
-    const blocks = this.#blocks;
-    blocks.count = 0;
-    blocks.reserve(to - from);
-    this.#judgeBy(this.#loadEdge());
-    const bottom = this.#run - this.size + 1;
-    const bottomHi = Math.floor(bottom / TWO_32) | 0;
-    const bottomLo = (bottom - bottomHi * TWO_32) >>> 0;
-    const strip = (this.#region - 1) | 0;
-
+    const TAKEN: typeof Entry.TAKEN = 6;
+    this.#blocks.begin(to - from);
+    this.#judgeBy(this.#edge.load());
+    const sureLo = this.#sureLo | 0;
+    const sureHi = this.#sureHi | 0;
+    const room = this.#room | 0;
+    const end = to | 0;
+    let i = (from - 1) | 0;
     let block = -1;
-    let blockHi = 0;
-    let clear = false;
-    let alike = false;
-    let taken = -1;
-    let newer = false;
-    for (let i = from; i < to; i++) {
-      const r = list[i]! * WORDS;
-      if (rows[r + FATE] !== 0) continue;
-      const lo = rows[r + SEQ_LO]!;
-      let hi = rows[r + SEQ_HI]!;
-      if (hi === -1) {
-        // The number congruent to lo in [bottom, bottom + 2^32); where the edge leaves the bottom open, by the exact top.
-        const ahead = (lo - bottomLo) | 0;
-        if (!esn) hi = 0;
-        else if (alike && ((lo >>> 3) | 0) === block) hi = blockHi;
-        else if (ahead >= 0 && ahead < strip) hi = this.#inferExactly(lo >>> 0);
-        else hi = lo >>> 0 >= bottomLo ? bottomHi : (bottomHi + 1) | 0;
-        if (hi < 0) {
-          rows[r + FATE] = Verdict.INVALID;
-          continue;
-        }
-        rows[r + SEQ_HI] = hi;
+    let taken = 0;
+    for (;;) {
+      let r = 0;
+      let lo = 0;
+      let hi = 0;
+      // Rows of one block that lies in the window whole.
+      for (;;) {
+        if (++i >= end) return;
+        r = list[i]! << 4;
+        if (rows[r | FATE] !== 0) continue;
+        lo = rows[r | SEQ_LO]!;
+        hi = rows[r | SEQ_HI]!;
+        if (lo >>> 3 !== block || (hi !== -1 && hi !== sureHi)) break;
+        rows[r | SEQ_HI] = sureHi;
+        if (((taken >>> (lo & 7)) & 1) !== 0) rows[r | FATE] = taken < 0 ? Verdict.STALE : Verdict.REPLAYED;
       }
-      if (((lo >>> 3) | 0) !== block || hi !== blockHi) {
-        block = (lo >>> 3) | 0;
-        blockHi = hi;
-        clear = this.#isClear(hi, block);
-        alike = clear && block !== bottomLo >>> 3;
-        taken = -1;
-      }
-      if (!clear) {
-        const verdict = this.#judge(hi * TWO_32 + (lo >>> 0));
+      // A row of another block, or of one that wants to be judged number by number.
+      const ahead = ((lo & -8) - sureLo) | 0;
+      if (ahead >= 0 && ahead <= room && (hi === -1 || hi === sureHi)) {
+        hi = sureHi;
+        block = lo >>> 3;
+      } else {
+        block = -1;
+        if (hi === -1) hi = this.#infer(lo >>> 0);
+        const verdict = hi < 0 ? Verdict.INVALID : this.#judge(hi * TWO_32 + (lo >>> 0));
         if (verdict !== Verdict.ACCEPT) {
-          rows[r + FATE] = verdict;
+          if (hi >= 0) rows[r | SEQ_HI] = hi;
+          rows[r | FATE] = verdict;
           continue;
         }
       }
-      if (taken < 0) {
-        const k = this.#entry(hi, block);
-        const word = blocks.seen[k]!;
-        newer = word >>> 8 > blocks.tag[k]!;
-        taken = newer ? 0xff : word >>> 8 === blocks.tag[k]! ? word & 0xff : 0;
-      }
-      if (((taken >>> (lo & 7)) & 1) !== 0) rows[r + FATE] = newer ? Verdict.STALE : Verdict.REPLAYED;
+      rows[r | SEQ_HI] = hi;
+      taken = this.#blocks.table[this.#entry(hi, lo >>> 3) | TAKEN]!;
+      if (((taken >>> (lo & 7)) & 1) !== 0) rows[r | FATE] = taken < 0 ? Verdict.STALE : Verdict.REPLAYED;
     }
   }
 
   /**
    * After the ICV, with the same numbers: the only word that counts. Rows `list[from .. to)` without a FATE are accepted,
    * each number once, or get one. A row that is accepted has used its number up, whatever becomes of it.
+   *
+   * Each row is judged by the edge as it was, and by the rows before it: never by the burst's own maximum, which would
+   * refuse the first half of a burst longer than the window.
    */
   commitBurst(rows: Int32Array, list: Int32Array, from: number, to: number): void {
-    // Literals where V8 sees them, each held to the table by its type: a tenth of the time.
-    const WORDS: typeof Column.WORDS = 16;
+    // Literals as above.
     const SEQ_LO: typeof Column.SEQ_LO = 6;
     const SEQ_HI: typeof Column.SEQ_HI = 7;
     const FATE: typeof Column.FATE = 9;
+    const MASK: typeof Entry.MASK = 7;
     const blocks = this.#blocks;
     blocks.reserve(to - from);
-    this.#judgeBy(this.#loadEdge());
-
-    // Judge each row by the edge as it was, and by the rows before it: never by the burst's own maximum, which would
-    // refuse the first half of a burst longer than the window. Gather one mask per block.
+    this.#judgeBy(this.#edge.load());
+    const { table } = blocks;
+    const size = this.size | 0;
+    const sureLo = this.#sureLo | 0;
+    const sureHi = this.#sureHi | 0;
+    const room = this.#room | 0;
+    const end = to | 0;
+    let i = (from - 1) | 0;
     let block = -1;
-    let blockHi = 0;
-    let clear = false;
-    let k = -1;
+    let entry = 0;
+    /** What the burst asks of the block at hand. */
     let mask = 0;
+    /** Greatest number before the row at hand, and how far behind it a block has begun: distances from `#sure`. */
+    let run = this.#edgeAhead | 0;
+    let late = 0;
     let copies = 0;
     let asked = 0;
-    for (let i = from; i < to; i++) {
-      const r = list[i]! * WORDS;
-      if (rows[r + FATE] !== 0) continue;
-      const lo = rows[r + SEQ_LO]!;
-      const hi = rows[r + SEQ_HI]!;
-      if (((lo >>> 3) | 0) !== block || hi !== blockHi) {
-        if (k >= 0) this.#leave(k, mask, blockHi, block);
-        block = (lo >>> 3) | 0;
-        blockHi = hi;
-        clear = this.#isClear(hi, block);
-        k = -1;
+    for (;;) {
+      let r = 0;
+      let lo = 0;
+      let hi = 0;
+      for (;;) {
+        if (++i >= end) break;
+        r = list[i]! << 4;
+        if (rows[r | FATE] !== 0) continue;
+        lo = rows[r | SEQ_LO]!;
+        hi = rows[r | SEQ_HI]!;
+        if (lo >>> 3 !== block || hi !== sureHi) break;
+        const bit = 1 << (lo & 7);
+        copies |= mask & bit;
+        mask |= bit;
+        asked = (asked + 1) | 0;
       }
-      if (!clear) {
-        const s = hi * TWO_32 + (lo >>> 0);
-        const verdict = this.#judge(s);
-        if (verdict !== Verdict.ACCEPT) {
-          rows[r + FATE] = verdict;
-          continue;
-        }
-        if (s > this.#run) this.#run = s;
+      if (block >= 0) {
+        table[entry | MASK] = mask;
+        const last = ((block << 3) - sureLo + 31 - Math.clz32(mask)) | 0;
+        if (last > run) run = last;
       }
-      if (k < 0) {
-        k = this.#entry(hi, block);
-        mask = blocks.mask[k]!;
+      if (i >= end) break;
+      const ahead = ((lo & -8) - sureLo) | 0;
+      const behind = (run - ahead) | 0;
+      if (ahead >= 0 && ahead <= room && hi === sureHi && behind < size) {
+        block = lo >>> 3;
+        entry = this.#entry(hi, block);
+        mask = table[entry | MASK]!;
+        if (behind > late) late = behind;
+        const bit = 1 << (lo & 7);
+        copies |= mask & bit;
+        mask |= bit;
+        asked = (asked + 1) | 0;
+        continue;
       }
+      block = -1;
+      const s = hi * TWO_32 + (lo >>> 0);
+      this.#run = Math.max(this.#run, this.#sure + run);
+      const verdict = this.#judge(s);
+      if (verdict !== Verdict.ACCEPT) {
+        rows[r | FATE] = verdict;
+        continue;
+      }
+      late = Math.max(late, this.#run - (s - (lo & 7))) | 0;
+      this.#run = Math.max(this.#run, s);
+      run = Math.min(this.#run - this.#sure, UNREACHED) | 0;
+      entry = this.#entry(hi, lo >>> 3);
       const bit = 1 << (lo & 7);
-      copies |= mask & bit;
-      mask |= bit;
-      asked++;
+      copies |= table[entry | MASK]! & bit;
+      table[entry | MASK] = table[entry | MASK]! | bit;
+      asked = (asked + 1) | 0;
     }
     if (asked > 0) {
-      if (k >= 0) this.#leave(k, mask, blockHi, block);
-      this.#announce(this.#run);
-      let whole = copies === 0;
-      for (k = 0; k < blocks.count; k++) if (blocks.mask[k] !== 0 && !this.#claim(k)) whole = false;
-      if (!whole || this.#behind > this.#settled) asked -= this.#settle(rows, list, from, to);
-      const account = this.#account + ACCEPTED;
-      this.#accounts[account] = this.#accounts[account]! + asked;
+      if (run >= this.#edgeAhead + this.#region) this.#announce(Math.max(this.#run, this.#sure + run));
+      const whole = this.#claimAll() && copies === 0;
+      if (!whole || late > this.#settled) asked -= this.#settle(rows, list, from, to);
+      this.#accounts.add(asked);
     }
-    blocks.count = 0;
+    blocks.begin(0);
   }
 
   /** `checkBurst` for one number. */
@@ -309,7 +326,7 @@ export class ReplayWindow {
 
   /** Greatest number accepted so far, 0 at the start; a lower bound within the region while a commit is under way. */
   top(): number {
-    return this.#topOf(this.#loadEdge());
+    return this.#topOf(this.#edge.load());
   }
 
   /** Least number that could still be accepted; 1 at the start. */
@@ -332,29 +349,25 @@ export class ReplayWindow {
       throw new RangeError(`"seq" must be from 0 to ${this.limit}, got ${seq}`);
     const top = this.top();
     if (seq <= top - this.size) return false;
-    const accepted = this.accepted() - this.#count(seq + 1, top);
-    this.#accounts.set([seq, accepted, this.lost()], BASE);
+    this.#accounts.rebase(seq, this.accepted() - this.#count(seq + 1, top), this.lost());
 
-    this.#judgeBy(this.#loadEdge());
+    this.#judgeBy(this.#edge.load());
     this.#announce(seq);
     const blocks = this.#blocks;
-    blocks.count = 0;
-    blocks.reserve(this.size / BLOCK + 2);
+    blocks.begin(this.size / BLOCK + 2);
     const first = Math.max(0, Math.floor((seq - this.size + 1) / BLOCK)) * BLOCK;
     for (let s = first; s <= seq; s += BLOCK) {
-      const k = this.#entry(Math.floor(s / TWO_32), s >>> LOG_BLOCK);
-      blocks.mask[k] = 0xff >>> Math.max(0, BLOCK - 1 - (seq - s));
-      this.#claim(k);
+      const entry = this.#entry(Math.floor(s / TWO_32), s >>> LOG_BLOCK);
+      blocks.table[entry | MASK] = 0xff >>> Math.max(0, BLOCK - 1 - (seq - s));
+      this.#claim(entry);
     }
-    blocks.count = 0;
+    blocks.begin(0);
     return seq > top;
   }
 
   /** How many numbers have been accepted, by all workers. Exact at rest; a killed worker hides at most one burst. */
   accepted(): number {
-    let sum = 0;
-    for (let w = 0; w < this.#workers; w++) sum += this.#accounts[this.#accountOf(w) + ACCEPTED]!;
-    return sum;
+    return this.#accounts.accepted();
   }
 
   /**
@@ -363,11 +376,10 @@ export class ReplayWindow {
    * burst too high per killed worker.
    */
   lost(): number {
-    const [base, accepted, lost] = this.#accounts.subarray(BASE, BASE + 3) as unknown as [number, number, number];
+    const { from } = this.#accounts;
     const top = this.top();
-    const left = Math.max(0, top - this.size - base);
-    const inside = this.#count(Math.max(base, top - this.size) + 1, top);
-    return lost + Math.max(0, left - (this.accepted() - accepted - inside));
+    const inside = this.#count(Math.max(from, top - this.size) + 1, top);
+    return this.#accounts.lost(Math.max(0, top - this.size - from), inside);
   }
 
   /**
@@ -375,32 +387,33 @@ export class ReplayWindow {
    * too low, and too high by less than G + 7 (G = the greatest power of two up to size / 4).
    */
   lateness(): number {
-    let late = 0;
-    for (let w = 0; w < this.#workers; w++) late = Math.max(late, this.#accounts[this.#accountOf(w) + LATE]!);
-    return this.accepted() === 0 ? 0 : late + this.#region - 1;
+    return this.accepted() === 0 ? 0 : this.#accounts.lateness() + this.#region - 1;
   }
 
-  #inferExactly(lo: number): number {
-    return Math.floor(reconstruct(lo, this.#exactTop(), this.size) / TWO_32) | 0;
-  }
-
-  #accountOf(worker: number): number {
-    return (WORKER + worker * WORDS_PER_WORKER) / 2;
-  }
-
+  /** What the edge, as it was found, says of all numbers. */
   #judgeBy(edge: number): void {
-    this.#edge = edge;
     this.#run = edge * this.#region;
-    this.#sure = this.#run + this.#region - this.size;
     this.#top = -1;
-    this.#behind = 0;
+    if (edge === this.#found) return;
+    this.#found = edge;
+    const sure = Math.max(1, this.#run + this.#region - this.size);
+    this.#sure = sure;
+    this.#sureHi = Math.floor(sure / TWO_32) | 0;
+    this.#sureLo = (sure - this.#sureHi * TWO_32) | 0;
+    this.#room = (Math.min(this.limit - sure, FARTHEST, TWO_32 - 1 - (this.#sureLo >>> 0)) - (BLOCK - 1)) | 0;
+    this.#edgeAhead = (this.#run - sure) | 0;
   }
 
-  /** Whether every number of a block is inside the window for sure: then its rows need no judging one by one. */
-  #isClear(hi: number, block: number): boolean {
-    const first = hi * TWO_32 + block * BLOCK;
-    if (this.#run - first > this.#behind) this.#behind = this.#run - first;
-    return first > 0 && first >= this.#sure && first > this.#run - this.size && first + BLOCK - 1 <= this.limit;
+  /** The high half under which `lo` lies in [bottom, bottom + 2^32); negative below the first window. */
+  #infer(lo: number): number {
+    if (!this.esn) return 0;
+    const bottom = this.#run - this.size + 1;
+    const hi = Math.floor(bottom / TWO_32);
+    const ahead = (lo - bottom) | 0;
+    // Where the edge leaves the bottom open, by the exact top.
+    if (ahead >= 0 && ahead < this.#region - 1)
+      return Math.floor(reconstruct(lo, this.#exactTop(), this.size) / TWO_32) | 0;
+    return (lo >= bottom - hi * TWO_32 ? hi : hi + 1) | 0;
   }
 
   /** Judges one number by the edge and the rows before it. */
@@ -414,23 +427,16 @@ export class ReplayWindow {
 
   /** LOOK: the exact top, once per burst and phase, and only for numbers near the left edge. */
   #exactTop(): number {
-    if (this.#top < 0) this.#top = this.#topOf(this.#edge);
+    if (this.#top < 0) this.#top = this.#topOf(this.#found);
     return this.#top;
   }
 
-  /** The burst leaves a block: keeps what it asks for, and how far the burst has come. */
-  #leave(k: number, mask: number, hi: number, block: number): void {
-    this.#blocks.mask[k] = mask;
-    const last = hi * TWO_32 + block * BLOCK + 31 - Math.clz32(mask);
-    if (last > this.#run) this.#run = last;
-  }
-
-  /** The entry of a block; loads its word when the burst meets it first. */
+  /** The entry of a block; reads its word when the burst meets it first. */
   #entry(hi: number, block: number): number {
-    const k = this.#blocks.find(hi, block);
-    if (k >= 0) return k;
+    const entry = this.#blocks.find(hi, block);
+    if (entry >= 0) return entry;
     const at = this.#wordAt(block);
-    return this.#blocks.add(hi, block, at, this.#tagOf(hi, block), Atomics.load(this.#words, at));
+    return this.#blocks.add(hi, block, at, this.#tagOf(hi, block), peek(this.#words, at));
   }
 
   #wordAt(block: number): number {
@@ -442,24 +448,44 @@ export class ReplayWindow {
     return (hi << (32 - LOG_BLOCK - this.#logBlocks)) | (block >>> this.#logBlocks);
   }
 
-  /** Takes the numbers in mask k; leaves in it those granted, and in seen k the word that decided. Whether it got all. */
-  #claim(k: number): boolean {
-    const { at, tag, seen, mask } = this.#blocks;
-    const asked = mask[k]!;
-    let word = seen[k]!;
+  /** Raises the edge to the region of `s`. */
+  #announce(s: number): void {
+    this.swapFailures += this.#edge.raise(this.#found, Math.floor(s / this.#region));
+  }
+
+  /** Whether every block granted all that was asked of it. */
+  #claimAll(): boolean {
+    const MASK: typeof Entry.MASK = 7;
+    const { table, order, count } = this.#blocks;
+    let whole = true;
+    for (let k = 0; k < count; k++) if (table[order[k]! | MASK] !== 0 && !this.#claim(order[k]!)) whole = false;
+    return whole;
+  }
+
+  /** Takes the numbers in an entry's MASK; leaves in it those granted, and in SEEN the word that decided. Whether it got all. */
+  #claim(entry: number): boolean {
+    const AT: typeof Entry.AT = 3;
+    const TAG: typeof Entry.TAG = 4;
+    const SEEN: typeof Entry.SEEN = 5;
+    const MASK: typeof Entry.MASK = 7;
+    const { table } = this.#blocks;
+    const at = table[entry | AT]!;
+    const tag = table[entry | TAG]!;
+    const asked = table[entry | MASK]!;
+    let word = table[entry | SEEN]!;
     for (;;) {
       const lap = word >>> 8;
-      const fresh = lap < tag[k]! ? asked : lap === tag[k]! ? asked & ~word : 0;
+      const fresh = lap < tag ? asked : lap === tag ? asked & ~word : 0;
       if (fresh === 0) {
-        mask[k] = 0;
-        seen[k] = word;
+        table[entry | MASK] = 0;
+        table[entry | SEEN] = word;
         return false;
       }
-      const next = lap < tag[k]! ? (tag[k]! << 8) | asked : word | fresh;
-      const found = Atomics.compareExchange(this.#words, at[k]!, word, next);
+      const next = lap < tag ? (tag << 8) | asked : word | fresh;
+      const found = Atomics.compareExchange(this.#words, at, word, next);
       if (found === word) {
-        mask[k] = fresh;
-        seen[k] = next;
+        table[entry | MASK] = fresh;
+        table[entry | SEEN] = next;
         return fresh === asked;
       }
       this.swapFailures++;
@@ -472,45 +498,28 @@ export class ReplayWindow {
    * copies are replays. Also settles how late the accepted ones are. Returns how many rows were refused.
    */
   #settle(rows: Int32Array, list: Int32Array, from: number, to: number): number {
-    const { tag, seen, mask } = this.#blocks;
+    const { table } = this.#blocks;
     let refused = 0;
-    let run = this.#edge * this.#region;
+    let run = this.#found * this.#region;
     for (let i = from; i < to; i++) {
-      const r = list[i]! * WORDS;
+      const r = list[i]! * Column.WORDS;
       if (rows[r + FATE] !== 0) continue;
-      const lo = rows[r + SEQ_LO]! >>> 0;
-      const first = rows[r + SEQ_HI]! * TWO_32 + (lo - (lo & 7));
-      const k = this.#blocks.find(rows[r + SEQ_HI]!, lo >>> LOG_BLOCK);
+      const lo = rows[r + SEQ_LO]!;
+      const hi = rows[r + SEQ_HI]!;
+      const first = hi * TWO_32 + ((lo & -BLOCK) >>> 0);
+      const entry = this.#blocks.find(hi, lo >>> LOG_BLOCK);
       const bit = 1 << (lo & 7);
-      if ((mask[k]! & bit) !== 0) {
-        mask[k] = mask[k]! & ~bit;
+      if ((table[entry | MASK]! & bit) !== 0) {
+        table[entry | MASK] = table[entry | MASK]! & ~bit;
         if (run - first > this.#settled) this.#settled = run - first;
       } else {
-        rows[r + FATE] = seen[k]! >>> 8 > tag[k]! ? Verdict.STALE : Verdict.REPLAYED;
+        rows[r + FATE] = table[entry | SEEN]! >>> 8 > table[entry | TAG]! ? Verdict.STALE : Verdict.REPLAYED;
         refused++;
       }
       run = Math.max(run, first + (lo & 7));
     }
-    if (this.#settled > this.#accounts[this.#account + LATE]!) this.#accounts[this.#account + LATE] = this.#settled;
+    this.#accounts.late(this.#settled);
     return refused;
-  }
-
-  #loadEdge(): number {
-    return this.#wideEdge === null ? Atomics.load(this.#words, EDGE) >>> 0 : Number(Atomics.load(this.#wideEdge, 0));
-  }
-
-  /** Raises the edge from what was loaded to the region of `s`. */
-  #announce(s: number): void {
-    const region = Math.floor(s / this.#region);
-    for (let seen = this.#edge; seen < region; ) {
-      const found =
-        this.#wideEdge === null
-          ? Atomics.compareExchange(this.#words, EDGE, seen | 0, region | 0) >>> 0
-          : Number(Atomics.compareExchange(this.#wideEdge, 0, BigInt(seen), BigInt(region)));
-      if (found === seen) return;
-      this.swapFailures++;
-      seen = found;
-    }
   }
 
   /** The greatest number taken in a region; its first when none is yet (announced, not claimed). */
@@ -535,7 +544,7 @@ export class ReplayWindow {
     return count;
   }
 
-  readonly #row: Int32Array = new Int32Array(WORDS);
+  readonly #row: Int32Array = new Int32Array(Column.WORDS);
   readonly #list: Int32Array = new Int32Array(1);
 
   #single(seq: number, commit: boolean): Verdict {

@@ -4,6 +4,9 @@ import type * as Replay from '../src/index.ts';
 import { Verdict } from '../src/layout.ts';
 import { ICV, Rows } from './rows.ts';
 
+/** The one plain read of shared memory, made a step. */
+const PEEK: Edit = { file: 'peek.ts', find: 'words[at]!', replace: 'Atomics.load(words, at)' };
+
 /** A window in the state in which an exploration begins, and the numbers that its workers offer. */
 export interface Scene {
   readonly name: string;
@@ -53,7 +56,7 @@ export class ExploredWindow {
   static async create(scene: Scene, edits: readonly Edit[] = []): Promise<ExploredWindow> {
     const machine = new Machine();
     const entry = new URL('../src/index.ts', import.meta.url).pathname;
-    return new ExploredWindow(scene, machine, await instrument<typeof Replay>(machine, entry, edits));
+    return new ExploredWindow(scene, machine, await instrument<typeof Replay>(machine, entry, [PEEK, ...edits]));
   }
 
   private constructor(scene: Scene, machine: Machine, module: typeof Replay) {

@@ -46,67 +46,78 @@ const SCENES: Scene[] = [
     name: 'up to LIMIT',
     size: 32,
     esn: true,
-    limit: END - 1,
+    limit: END - 2,
     before: [END - 45, END - 38],
-    offered: [END - 69, END - 6, END - 1, END, END - 37, END - 38],
+    offered: [END - 69, END - 6, END - 2, END - 1, END - 37, END - 38],
   },
 ];
 
 /** Sources broken on purpose; each must be found out by at least one scene. */
 const WINDOW = 'window.ts';
 const LOOK = 'if (s < this.#sure && s <= this.#exactTop() - this.size) return Verdict.STALE;';
-const SETTLE = 'if (!whole || this.#behind > this.#settled)';
+const ANNOUNCE = 'if (run >= this.#edgeAhead + this.#region) this.#announce(Math.max(this.#run, this.#sure + run));';
+const CLAIM = 'const whole = this.#claimAll() && copies === 0;';
+const WHOLE = 'if (ahead >= 0 && ahead <= room && hi === sureHi && behind < size) {';
 const BROKEN: Record<string, Edit[]> = {
   'tags compared for equality': [
-    { file: WINDOW, find: 'const fresh = lap < tag[k]! ? asked', replace: 'const fresh = lap !== tag[k]! ? asked' },
-    { file: WINDOW, find: 'const next = lap < tag[k]! ?', replace: 'const next = lap !== tag[k]! ?' },
+    { file: WINDOW, find: 'const fresh = lap < tag ? asked', replace: 'const fresh = lap !== tag ? asked' },
+    { file: WINDOW, find: 'const next = lap < tag ?', replace: 'const next = lap !== tag ?' },
   ],
   'edge raised after the words': [
-    { file: WINDOW, find: 'this.#announce(this.#run);', replace: '' },
-    { file: WINDOW, find: SETTLE, replace: `this.#announce(this.#run);\n      ${SETTLE}` },
+    { file: WINDOW, find: ANNOUNCE, replace: '' },
+    { file: WINDOW, find: CLAIM, replace: `${CLAIM}\n      ${ANNOUNCE}` },
   ],
   'grant by the value that check saw': [
     {
       file: WINDOW,
-      find: 'mask[k] = fresh;\n        seen[k]',
-      replace: 'mask[k] = asked & ~(seen[k]! >>> 8 === tag[k]! ? seen[k]! : 0);\n        seen[k]',
+      find: 'table[entry | MASK] = fresh;',
+      replace: 'table[entry | MASK] = asked & ~(table[entry | SEEN]! >>> 8 === tag ? table[entry | SEEN]! : 0);',
     },
   ],
   'a plain store instead of the swap': [
     {
       file: WINDOW,
-      find: 'const found = Atomics.compareExchange(this.#words, at[k]!, word, next);',
-      replace: 'Atomics.store(this.#words, at[k]!, next);\n      const found = word;',
+      find: 'const found = Atomics.compareExchange(this.#words, at, word, next);',
+      replace: 'Atomics.store(this.#words, at, next);\n      const found = word;',
     },
   ],
   "rows judged by the burst's maximum": [
     {
       file: WINDOW,
-      find: 'this.#judgeBy(this.#loadEdge());\n\n    // Judge',
-      replace: `this.#judgeBy(this.#loadEdge());
-    for (let i = from; i < to; i++) {
-      const r = list[i]! * WORDS;
+      find: 'let copies = 0;',
+      replace: `let copies = 0;
+    for (let j = from; j < to; j++) {
+      const r = list[j]! * 16;
       const s = rows[r + SEQ_HI]! * TWO_32 + (rows[r + SEQ_LO]! >>> 0);
-      if (rows[r + FATE] === 0 && s <= this.limit) this.#run = Math.max(this.#run, s);
-    }
-    // Judge`,
+      if (rows[r + FATE] === 0 && s <= this.limit) run = Math.max(run, s - this.#sure) | 0;
+    }`,
     },
+  ],
+  'rows before it in the burst forgotten': [
+    { file: WINDOW, find: WHOLE, replace: WHOLE.replace('behind < size', 'true') },
   ],
   'lenient edge': [{ file: WINDOW, find: LOOK, replace: '' }],
   'strict edge': [{ file: WINDOW, find: LOOK, replace: 'if (s < this.#sure) return Verdict.STALE;' }],
   'ring one block short': [
     { file: 'shape.ts', find: 'BLOCK << logBlocks < size + BLOCK - 1', replace: 'BLOCK << logBlocks < size' },
   ],
-  'copies in a burst not separated': [{ file: WINDOW, find: 'mask[k] = mask[k]! & ~bit;', replace: '' }],
-  'copies in a burst not noticed': [{ file: WINDOW, find: 'let whole = copies === 0;', replace: 'let whole = true;' }],
+  'copies in a burst not separated': [
+    { file: WINDOW, find: 'table[entry | MASK] = table[entry | MASK]! & ~bit;', replace: '' },
+  ],
+  'copies in a burst not noticed': [{ file: WINDOW, find: CLAIM, replace: CLAIM.replace(' && copies === 0', '') }],
   'a refused word not noticed': [
-    { file: WINDOW, find: '&& !this.#claim(k)) whole = false;', replace: '&& !this.#claim(k)) continue;' },
+    {
+      file: WINDOW,
+      find: '&& !this.#claim(order[k]!)) whole = false;',
+      replace: '&& !this.#claim(order[k]!)) continue;',
+    },
   ],
-  'every block taken for clear': [
-    { file: WINDOW, find: 'first > 0 && first >= this.#sure &&', replace: 'first > 0 &&' },
+  'blocks at the left edge judged as a whole': [
+    { file: WINDOW, find: WHOLE, replace: WHOLE.replace('ahead >= 0', 'true') },
   ],
+  'blocks that LIMIT cuts judged as a whole': [{ file: WINDOW, find: ' - (BLOCK - 1)) | 0', replace: ') | 0' }],
   'old bits kept in a recycled word': [
-    { file: WINDOW, find: '(tag[k]! << 8) | asked : word', replace: '(tag[k]! << 8) | (word & 255) | asked : word' },
+    { file: WINDOW, find: '(tag << 8) | asked : word', replace: '(tag << 8) | (word & 255) | asked : word' },
   ],
   'stripe that is no bijection': [
     { file: 'layout.ts', find: '((group >>> logLines) << 2)', replace: '((group >>> (logLines + 1)) << 2)' },
@@ -114,7 +125,7 @@ const BROKEN: Record<string, Edit[]> = {
   'signed shift of the tag': [{ file: WINDOW, find: 'const lap = word >>> 8;', replace: 'const lap = word >> 8;' }],
   'no LIMIT': [
     { file: WINDOW, find: 'if (s > this.limit) return Verdict.EXHAUSTED;', replace: '' },
-    { file: WINDOW, find: 'first + BLOCK - 1 <= this.limit', replace: 'true' },
+    { file: WINDOW, find: 'Math.min(this.limit - sure, FARTHEST', replace: 'Math.min(FARTHEST' },
   ],
 };
 

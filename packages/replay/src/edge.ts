@@ -1,0 +1,31 @@
+import { WindowWord } from './layout.ts';
+
+/** The edge of a window: the region of the greatest announced number. It only rises. */
+export class Edge {
+  readonly #words: Int32Array;
+  /** Where 32 bits of regions do not reach LIMIT, else null. */
+  readonly #wide: BigUint64Array | null;
+
+  /** `words` begin where the window does. */
+  constructor(words: Int32Array, wide: boolean) {
+    this.#words = words;
+    this.#wide = wide ? new BigUint64Array(words.buffer, words.byteOffset + WindowWord.EDGE * 4, 1) : null;
+  }
+
+  load(): number {
+    return this.#wide === null ? Atomics.load(this.#words, WindowWord.EDGE) >>> 0 : Number(Atomics.load(this.#wide, 0));
+  }
+
+  /** Raises the edge from what was loaded to `region`; returns how many swaps others made fail. */
+  raise(seen: number, region: number): number {
+    for (let failures = 0; ; failures++) {
+      if (seen >= region) return failures;
+      const found =
+        this.#wide === null
+          ? Atomics.compareExchange(this.#words, WindowWord.EDGE, seen | 0, region | 0) >>> 0
+          : Number(Atomics.compareExchange(this.#wide, 0, BigInt(seen), BigInt(region)));
+      if (found === seen) return failures;
+      seen = found;
+    }
+  }
+}
