@@ -1,8 +1,10 @@
 import { inspect } from 'node:util';
-import { createSlab } from '@espalier/wire';
-import { ALGORITHMS, SaKey, XfrmError } from '@espalier/xfrm';
+import { ReplayWindow, SequenceAllocator } from '@espalier/replay';
+import { createBurst, createSlab, Row, RowState, resetRow } from '@espalier/wire';
+import { ALGORITHMS, createPortStats, Sad, SaKey, XfrmError } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
-import { EspPath, nobleEngine, SoftOffload } from '../src/index.ts';
+import { EspInbound, EspOutbound, EspPath, SoftOffload, SoftOffloadPort } from '../src/index.ts';
+import { HERE } from './every-engine.ts';
 
 const MARK = 0xd9;
 const shown = /d9|217|\xd9/i;
@@ -65,14 +67,64 @@ describe('a key', () => {
     expect(SaKey.attach(saKey.share()).reveal()).toEqual(saKey.reveal());
   });
 
-  it('is in no print of an engine, a path or a lower that holds it', async () => {
-    const engine = nobleEngine();
-    const path = new EspPath({ slab: createSlab({ frames: 1 }), engine, maxSas: 4, linkType: 'ip', offloads: null });
+  it.each(HERE)('is in no print of anything that holds it, nor of what that throws, engine %s', async (_, make) => {
+    const engine = make();
+    const aead = key('aes256gcm16');
+    const sa = { ...ticket, algorithm: 'aes256gcm16', icvLength: 16, key: aead.share() } as const;
+    const window = { memory: ReplayWindow.create({ size: 64, esn: false }).memory, offset: 0 };
+    const allocator = { memory: SequenceAllocator.create({ esn: false }).memory, offset: 0 };
+    const out = { ...sa, allocator, offload: false, noHandle: 'drop', link: null, mtu: 1500 } as const;
+    const slab = createSlab({ frames: 1 });
+    const path = new EspPath({ slab, engine, maxSas: 4, linkType: 'ip', offloads: null });
+    path.addOutbound(out);
+    path.addInbound({ ...sa, slot: 1, window });
     const lower = new SoftOffload({ device: 'nic0', capacity: 4 });
     const offload = { type: 'crypto', device: null as never } as const;
-    await lower.stateAdd({ ...ticket, direction: 'out', key: key('aes256cbc-sha512'), offload });
-    engine.install('aes256gcm16', key('aes256gcm16'), { esn: true });
-    for (const holder of [engine, path, lower]) expect(inspect(holder, everything)).not.toMatch(shown);
+    const handle = await lower.stateAdd({ ...sa, direction: 'out', key: aead, offload });
+    const stats = createPortStats(1).port(0);
+    const handles = { resolve: () => handle };
+    const port = new SoftOffloadPort({ memory: lower.memory, engine: make(), handles, lowerIndex: 0, stats });
+    // The port takes the key over at the first packet.
+    const burst = createBurst(slab, 1);
+    resetRow(slab.rows, 0, 256, 400, RowState.TO_SEAL);
+    slab.rows[Row.SA] = 0;
+    slab.rows[Row.ESP] = 256;
+    burst.list[burst.length++] = 0;
+    port.seal(burst);
+    expect(slab.rows[Row.STATE]).toBe(RowState.SEALED);
+    const sad = new Sad(4);
+    const { slot: __, ...request } = { ...sa, direction: 'in', key: aead, offload: null } as const;
+    sad.add(request);
+    const number = engine.install('aes256gcm16', aead, { esn: true });
+    const thrown = [
+      () => path.addOutbound(out),
+      () => path.addInbound({ ...sa, slot: 9, window }),
+      () => sad.add(request),
+      () => new EspOutbound({ ...out, mtu: 1 }, number),
+      () => new EspInbound({ ...sa, window, original: { source: new Uint8Array(1), destination: sa.source } }, number),
+      () => engine.install('aes256gcm16', aead, { esn: true, icvLength: 3 }),
+    ].map((call) => {
+      try {
+        return call();
+      } catch (error) {
+        return error;
+      }
+    });
+    expect(thrown.every((error) => error instanceof Error)).toBe(true);
+    const holders = [
+      path,
+      lower,
+      port,
+      sad,
+      engine,
+      new EspOutbound(out, number),
+      new EspInbound({ ...sa, window }, number),
+    ];
+    for (const thing of [...holders, ...thrown]) {
+      expect(inspect(thing, everything)).not.toMatch(shown);
+      expect(String(thing)).not.toMatch(shown);
+      expect(`${JSON.stringify(thing)}`).not.toMatch(shown);
+    }
   });
 
   it('is gone from shared memory once wiped, on every thread', () => {

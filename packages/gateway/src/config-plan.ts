@@ -3,7 +3,7 @@ import { dirname, resolve } from 'node:path';
 import { inspect } from 'node:util';
 import { demandReorderBudget, replicates } from '@espalier/bond';
 import { UDP_HEADER_LENGTH } from '@espalier/wire';
-import { ALGORITHMS } from '@espalier/xfrm';
+import { ALGORITHMS, conceal } from '@espalier/xfrm';
 import { fault, read } from './config-fault.ts';
 import type { Parsed, ParsedSa } from './config-schema.ts';
 import { hexOf } from './config-values.ts';
@@ -174,12 +174,12 @@ function demandSpread(one: ParsedSa, at: string, { bond, workers }: Parsed, file
 }
 
 function keyOf(key: ParsedSa['key'], path: string, file: string): Uint8Array {
-  if (key instanceof Uint8Array) return key;
+  if (key instanceof Uint8Array) return conceal(key, '[key]');
   const text = read(resolve(dirname(file), key.file), file, `${path}.file`, 'a readable file').trim();
   const bytes = hexOf(text);
   if (bytes === null)
     throw fault(file, `${path}.file`, 'a file of hexadecimal digits', `text of ${text.length} characters`);
-  return bytes;
+  return conceal(bytes, '[key]');
 }
 
 function policyOf(one: Parsed['policies'][number], i: number, sas: readonly SaPlan[], file: string): PolicyPlan {

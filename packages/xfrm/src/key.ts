@@ -73,9 +73,15 @@ export class SaKey {
   }
 }
 
-/** Makes inspect print `as` for memory that holds keys, instead of its contents. On each thread that attaches it. */
-export function conceal(memory: SharedArrayBuffer, as: string): void {
-  if (!Object.hasOwn(memory, inspect)) Object.defineProperty(memory, inspect, { value: (): string => as });
+/**
+ * Makes inspect, String and JSON print `as` for memory or bytes that hold keys, instead of their contents. Of this object
+ * alone: each thread that attaches the memory, and each copy or view of the bytes, conceals its own.
+ */
+export function conceal<T extends SharedArrayBuffer | Uint8Array>(holder: T, as: string): T {
+  const value = (): string => as;
+  if (!Object.hasOwn(holder, inspect))
+    Object.defineProperties(holder, { [inspect]: { value }, toString: { value }, toJSON: { value } });
+  return holder;
 }
 
 /** Where each part of `material` lies. */
