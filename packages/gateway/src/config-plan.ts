@@ -3,7 +3,7 @@ import { dirname, resolve } from 'node:path';
 import { inspect } from 'node:util';
 import { demandReorderBudget, replicates } from '@espalier/bond';
 import { UDP_HEADER_LENGTH } from '@espalier/wire';
-import { ALGORITHMS, conceal } from '@espalier/xfrm';
+import { ALGORITHMS, type AlgorithmName, conceal, keyParts } from '@espalier/xfrm';
 import { fault, read } from './config-fault.ts';
 import type { Parsed, ParsedSa } from './config-schema.ts';
 import { hexOf } from './config-values.ts';
@@ -92,6 +92,7 @@ function saOf(one: ParsedSa, i: number, parsed: Parsed, file: string): SaPlan {
       `${keyLength} bytes for ${one.algorithm} (${keyLength - saltLength} of key, ${saltLength} of salt)`,
       `${key.length} bytes`,
     );
+  demandKey(one.algorithm, key, `${at}.key`, file);
   if (one.offload === 'crypto' && bond.mode !== 'active-backup' && !replicates(bond.mode, bond.xmitHashPolicy))
     throw fault(file, `${at}.offload`, `none: ${bond.mode} replicates SAs with layer3+4 only`, 'crypto');
   if (one.direction === 'out' && one.selectors !== undefined)
@@ -180,6 +181,16 @@ function keyOf(key: ParsedSa['key'], path: string, file: string): Uint8Array {
   if (bytes === null)
     throw fault(file, `${path}.file`, 'a file of hexadecimal digits', `text of ${text.length} characters`);
   return conceal(bytes, '[key]');
+}
+
+/** A key that somebody forgot to draw, or to draw twice. */
+function demandKey(algorithm: AlgorithmName, key: Uint8Array, path: string, file: string): void {
+  const { cipher, integrity } = keyParts(algorithm, key);
+  for (const part of [cipher, integrity])
+    if (part.length > 0 && part.every((byte) => byte === 0)) throw fault(file, path, 'random bytes', 'zeros');
+  const common = Math.min(cipher.length, integrity.length);
+  if (common > 0 && cipher.subarray(0, common).every((byte, i) => byte === integrity[i]))
+    throw fault(file, path, 'an integrity key of its own', 'that of the cipher');
 }
 
 function policyOf(one: Parsed['policies'][number], i: number, sas: readonly SaPlan[], file: string): PolicyPlan {

@@ -9,6 +9,9 @@ import { planOf } from './config-plan.ts';
 import { config } from './config-schema.ts';
 import type { GatewayPlan } from './plan.ts';
 
+/** Characters of the longest file: the greatest number of SAs with everything said takes half of it. */
+const LONGEST = 1 << 18;
+
 /** Reads and parses. Throws XfrmError CONFIG. */
 export function loadConfig(file: string): GatewayPlan {
   return parseConfig(read(file, file, '', 'a readable file'), file);
@@ -16,6 +19,7 @@ export function loadConfig(file: string): GatewayPlan {
 
 /** YAML 1.2, and so JSON. `file` is for messages, and key files are relative to it. Throws XfrmError CONFIG. */
 export function parseConfig(source: string, file: string): GatewayPlan {
+  if (source.length > LONGEST) throw fault(file, '', `at most ${LONGEST} characters`, `${source.length}`);
   const lines = new LineCounter();
   // Pretty errors would quote the line, and a line may hold a key.
   const document = parseDocument(source, { lineCounter: lines, prettyErrors: false });
@@ -28,7 +32,13 @@ export function parseConfig(source: string, file: string): GatewayPlan {
       .trim();
     throw fault(file, `line ${line}, column ${col}`, 'YAML or JSON', got);
   }
-  const parsed = v.safeParse(config, document.toJS({ maxAliasCount: 100 }), { abortEarly: true });
+  let value: unknown;
+  try {
+    value = document.toJS({ maxAliasCount: 100 });
+  } catch {
+    throw fault(file, '', 'fewer aliases of aliases');
+  }
+  const parsed = v.safeParse(config, value, { abortEarly: true });
   if (!parsed.success) throw faultOf(file, parsed.issues[0]);
   return planOf(parsed.output, file);
 }

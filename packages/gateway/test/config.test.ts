@@ -73,6 +73,25 @@ describe('a config file', () => {
     expect(complaint(JSON.stringify(nowhere)).message).toContain('bond.peerMac');
   });
 
+  it('is refused in good time when it is cut, huge, deep, or aliases of aliases', () => {
+    const bad = {
+      cut: JSON.stringify(base).slice(0, 200),
+      empty: '',
+      'not text': '\0\0\0\0',
+      huge: `bond: ${'x'.repeat(100_000_000)}`,
+      'deep lists': '['.repeat(100_000),
+      'deep maps': '{"a":'.repeat(50_000),
+      'deep sequences': '- '.repeat(100_000),
+      aliases: `a: &a [${'1,'.repeat(9)}1]\nb: &b [${'*a,'.repeat(9)}*a]\nc: &c [${'*b,'.repeat(9)}*b]\nd: [${'*c,'.repeat(9)}*c]`,
+    };
+    for (const [name, text] of Object.entries(bad)) {
+      const began = performance.now();
+      expect(complaint(text).code, name).toBe('CONFIG');
+      // A hundredth of it on a machine that does nothing else.
+      expect(performance.now() - began, name).toBeLessThan(20_000);
+    }
+  });
+
   it('may be JSON, and what is left out has its default', () => {
     const plan = parseConfig(JSON.stringify(base), 'gw.json');
     expect([plan.workers, plan.engine, plan.inside.mtu, plan.bond.mode]).toEqual([2, 'auto', 1400, '802.3ad']);
@@ -141,6 +160,17 @@ describe('a config file', () => {
     ['a short address', onlySa({ source: '192.0.2' }), 'sas[0].source', /an address/, '"192.0.2"'],
     ['mixed families', onlySa({ source: '2001:db8::1' }), 'sas[0].destination', /same family/, undefined],
     ['a reserved SPI', onlySa({ spi: 255 }), 'sas[0].spi', /0x100/, '255'],
+    ['an SPI that is a fraction', onlySa({ spi: 4096.5 }), 'sas[0].spi', /0x100/, '4096.5'],
+    ['an SPI of 0', onlySa({ spi: 0 }), 'sas[0].spi', /0x100/, '0'],
+    ['an SPI that is no number', onlySa({ spi: 'four' }), 'sas[0].spi', /0x100/, '"four"'],
+    ['a key of zeros', onlySa({ key: '00'.repeat(20) }), 'sas[0].key', /random bytes/, 'zeros'],
+    [
+      'one key for cipher and integrity',
+      onlySa({ algorithm: 'aes256cbc-sha256', key: 'a1'.repeat(64) }),
+      'sas[0].key',
+      /of its own/,
+      'that of the cipher',
+    ],
     ['an SPI of 33 bits', onlySa({ spi: 2 ** 32 }), 'sas[0].spi', /0xffffffff/, String(2 ** 32)],
     ['an unknown algorithm', onlySa({ algorithm: 'rot13' }), 'sas[0].algorithm', /aes128gcm16/, '"rot13"'],
     ['a small window', onlySa({ window: 31 }), 'sas[0].window', /from 32/, '31'],

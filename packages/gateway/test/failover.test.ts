@@ -44,7 +44,7 @@ async function withGateway(kind: string, run: (gateway: Gateway, times: Float64A
           source: '192.0.2.1',
           destination: '192.0.2.2',
           algorithm: 'aes128gcm16',
-          key: '00'.repeat(20),
+          key: '5a'.repeat(20),
         },
       ],
       policies: [{ source: '0.0.0.0/0', destination: '0.0.0.0/0', action: 'protect', sa: 'out' }],
