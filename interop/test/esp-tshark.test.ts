@@ -5,13 +5,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { nobleEngine, wiresharkEspSa } from '@espalier/esp';
 import { nodeEngine } from '@espalier/esp/node';
-import { CaptureLink, checksum, pcapngHeader, pcapngPacket } from '@espalier/wire';
+import { CaptureLink, pcapngHeader, pcapngPacket } from '@espalier/wire';
 import { ALGORITHMS, SaKey } from '@espalier/xfrm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { allCombinations, COMMON_ALGORITHMS, describeCombination } from '../src/esp-combinations.ts';
 import { addressBytes, EspGateway } from '../src/esp-gateway.ts';
-import { type Planned, plan, SIDES } from '../src/esp-plan.ts';
+import { plan, SIDES } from '../src/esp-plan.ts';
 import { which } from '../src/kernel.ts';
+import { udpPacket } from '../src/udp-packet.ts';
 
 /** Wireshark 4.0 has no CCM, GMAC or ChaCha20-Poly1305 for ESP, and leaves the high half of an ESN out of the ICV. */
 const KNOWN = COMMON_ALGORITHMS.filter((n) => ['aes-gcm', 'aes-cbc', 'aes-ctr', 'null'].includes(ALGORITHMS[n].cipher));
@@ -74,28 +75,3 @@ describe.skipIf(missing !== null)(`ESP against tshark${missing === null ? '' : `
     expect(wrong).toEqual([]);
   }, 90_000);
 });
-
-/** A UDP packet between the inner addresses of a combination, without a UDP checksum over IPv4. */
-function udpPacket(p: Planned, from: 'a' | 'b', to: 'a' | 'b', payload: Buffer): Uint8Array {
-  const v4 = p.innerFamily === 4;
-  const headerLength = v4 ? 20 : 40;
-  const packet = Buffer.alloc(headerLength + 8 + payload.length);
-  const view = new DataView(packet.buffer, packet.byteOffset, packet.length);
-  packet.set(addressBytes(p.inner[from]), v4 ? 12 : 8);
-  packet.set(addressBytes(p.inner[to]), v4 ? 16 : 24);
-  if (v4) {
-    packet.writeUInt16BE(0x4500, 0);
-    packet.writeUInt16BE(packet.length, 2);
-    packet.writeUInt16BE(0x4011, 8);
-    view.setUint16(10, checksum(view, 0, 20));
-  } else {
-    packet.writeUInt16BE(0x6000, 0);
-    packet.writeUInt16BE(8 + payload.length, 4);
-    packet.writeUInt16BE(0x1140, 6);
-  }
-  packet.writeUInt16BE(50_001, headerLength);
-  packet.writeUInt16BE(50_002, headerLength + 2);
-  packet.writeUInt16BE(8 + payload.length, headerLength + 4);
-  packet.set(payload, headerLength + 8);
-  return packet;
-}
