@@ -36,7 +36,9 @@ export function checkInbound(ticket: InboundTicket): void {
 }
 
 function checkSa(ticket: InboundTicket | OutboundTicket): void {
-  const { source, destination, encap, algorithm } = ticket;
+  const { spi, source, destination, encap, algorithm } = ticket;
+  // 0 is for the host's own use (RFC 4303 2.1), and in UDP the sign that a packet is not ESP.
+  within('spi', spi, 1, 0xffff_ffff);
   if ((source.length !== 4 && source.length !== 16) || destination.length !== source.length)
     throw new RangeError('source and destination must both have 4 or both 16 bytes');
   if (encap !== null) {
