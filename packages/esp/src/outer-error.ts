@@ -1,5 +1,4 @@
 import {
-  ESP_UDP_PORT,
   type FrameSlab,
   ICMP_HEADER_LENGTH,
   IPV4_HEADER_LENGTH,
@@ -11,6 +10,7 @@ import {
   readIhl,
   readTooBig,
   UDP_HEADER_LENGTH,
+  Udp,
   walkIpv6,
 } from '@espalier/wire';
 import type { EspOutbound } from './outbound.ts';
@@ -52,7 +52,10 @@ export function judgeOuterError(
   const quote = icmp + ICMP_HEADER_LENGTH;
   const esp = quotedEsp(view, quote, end, six);
   if (esp < 0) return false;
-  const sa = sas.get(view.getUint32(esp))?.find((s) => sameAddresses(s, view, quote, six));
+  const port = quotedPort(view, quote, esp, six);
+  const sa = sas
+    .get(view.getUint32(esp))
+    ?.find((s) => sameAddresses(s, view, quote, six) && (s.ticket.encap?.dport ?? 0) === port);
   if (!sa) return false;
   const least = six ? LEAST_MTU_6 : LEAST_MTU_4;
   if (mtu >= least && mtu < sa.ticket.mtu && sa.sentLately(view.getUint32(esp + 4)))
@@ -60,7 +63,13 @@ export function judgeOuterError(
   return true;
 }
 
-/** Offset of the quoted ESP header (8 bytes of it are there), or -1. */
+/** UDP destination port in front of the quoted ESP header, 0 where there is no UDP. The source port may follow the flow. */
+function quotedPort(view: DataView, quote: number, esp: number, six: boolean): number {
+  const protocol = six ? walkIpv6(view, quote, esp) % 256 : view.getUint8(quote + Ipv4.PROTOCOL);
+  return protocol === IpProtocol.UDP ? view.getUint16(esp - UDP_HEADER_LENGTH + Udp.DESTINATION_PORT) : 0;
+}
+
+/** Offset of the quoted ESP header, in UDP or not (8 bytes of it are there), or -1. */
 function quotedEsp(view: DataView, quote: number, end: number, six: boolean): number {
   if (quote + (six ? IPV6_HEADER_LENGTH : IPV4_HEADER_LENGTH) > end) return -1;
   if (view.getUint8(quote) >> 4 !== (six ? 6 : 4)) return -1;
@@ -77,7 +86,6 @@ function quotedEsp(view: DataView, quote: number, end: number, six: boolean): nu
     at = quote + readIhl(view, quote);
   }
   if (protocol === IpProtocol.UDP) {
-    if (at + UDP_HEADER_LENGTH > end || view.getUint16(at) !== ESP_UDP_PORT) return -1;
     at += UDP_HEADER_LENGTH;
   } else if (protocol !== IpProtocol.ESP) return -1;
   return at + 8 <= end ? at : -1;

@@ -273,6 +273,32 @@ describe('sizes', () => {
     expect(pathMtu.age(600_000)).toBe(1);
     expect(r.a.innerMtu(3)).toBe(before);
   });
+
+  it('learns it for ESP in UDP too, from whatever port the flow was sent, and from no quote that ends before the number', () => {
+    const pathMtu = PathMtu.create(8);
+    const r = rig({ encap: NAT_T, portEntropy: true }, { encap: NAT_T }, { pathMtu });
+    const [frame] = send(r, ipv4(200));
+    expect(viewOf(frame!).getUint16(34)).toBeGreaterThanOrEqual(49_152);
+    const judge = (length: number, port: number): string => {
+      const memory = new Uint8Array(4096);
+      const quoted = frame!.slice(14, 14 + length);
+      memory.set(quoted, 2048);
+      const view = viewOf(memory);
+      if (length >= 24) view.setUint16(2048 + 22, port);
+      const end = writeTooBig(memory, view, 14, 2048, 2048 + quoted.length, 1400, hex('c0000299'));
+      memory.set(hex('02000000000a02000000000b0800'));
+      r.bench.clear();
+      r.bench.put(memory.slice(0, end), RowState.RECEIVED);
+      r.a.inbound(r.bench.burst);
+      return dropName(r.bench.at(0, Row.FATE));
+    };
+    // RFC 792 asks for 8 bytes behind the IP header: they are the UDP header.
+    expect(judge(28, 4500)).toBe('NOT_ESP');
+    expect(judge(100, 4501)).toBe('NOT_ESP');
+    expect(pathMtu.of(3)).toBe(0);
+    expect(judge(100, 4500)).toBe('OUTER_ERROR');
+    expect(pathMtu.of(3)).toBe(1400);
+  });
 });
 
 describe('audit', () => {
