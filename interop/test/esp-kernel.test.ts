@@ -7,6 +7,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { nobleEngine } from '@espalier/esp';
 import { nodeEngine } from '@espalier/esp/node';
+import { DROP_TABLE } from '@espalier/xfrm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { allCombinations, describeCombination, pairs, pairwise } from '../src/esp-combinations.ts';
 import { EspGateway } from '../src/esp-gateway.ts';
@@ -124,6 +125,13 @@ describe.skipIf(missing !== null)(`ESP against Linux${missing === null ? '' : ` 
   it('has dropped nothing, neither here nor in /proc/net/xfrm_stat', async () => {
     expect({ a: [...gateway.ends.a.dropped], b: [...gateway.ends.b.dropped] }).toEqual({ a: [], b: [] });
     expect(await stats()).toEqual({ a: {}, b: {} });
+  });
+
+  it('has every counter of Linux that the table of drop reasons names', async () => {
+    const known = Object.keys(await xfrmStat(kernel, 'a'));
+    const named = DROP_TABLE.flatMap((entry) => (entry.kernel === null ? [] : [entry.kernel]));
+    expect(named.filter((name) => !known.includes(name))).toEqual([]);
+    expect(named.length).toBeGreaterThan(15);
   });
 
   it('refuses a frame of Linux that comes again', () => {
