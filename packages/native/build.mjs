@@ -44,7 +44,7 @@ if (headers === null)
     'npm install node-api-headers',
   );
 mkdirSync(dirname(out), { recursive: true });
-const flags = ['-O2', '-shared', '-fPIC', '-std=gnu11', '-Wall', '-Wextra', '-fvisibility=hidden', `-I${headers}`];
+const flags = ['-O2', '-shared', '-fPIC', '-std=gnu11', '-Wall', '-Wextra', '-fvisibility=hidden', '-Wl,-z,nodelete', `-I${headers}`];
 const result = spawnSync(
   compiler,
   [...flags, '-o', out, ...sources.filter((s) => s.endsWith('.c')), '-ldl', '-lpthread'],

@@ -31,7 +31,8 @@ export class SoftPort implements Port {
   readonly #queue: RawQueue;
   readonly #slab: FrameSlab;
   readonly #pool: FramePool;
-  readonly #list: Int32Array = new Int32Array(BATCH);
+  /** Of shared memory, as a device in C wants it: it cannot go away. */
+  readonly #list: Int32Array = new Int32Array(new SharedArrayBuffer(4 * BATCH));
   readonly #index: number;
   readonly #crypto: SoftOffloadPort;
   readonly #stats: Float64Array;

@@ -30,7 +30,9 @@ export function runWorker(open: OpenPort = openPort): void {
   const mail = new Int32Array(start.mail);
   const { binding } = load();
   const fds = datapath.fds;
-  const list = Int32Array.from(start.wake >= 0 ? [start.wake, ...fds] : fds);
+  const waited = start.wake >= 0 ? [start.wake, ...fds] : fds;
+  const list = new Int32Array(new SharedArrayBuffer(4 * waited.length));
+  list.set(waited);
   // A port without a descriptor can only be looked at.
   const waits = binding !== null && start.wake >= 0 && fds.length > 0 ? binding.registerList(list) : -1;
   let seen = 0;

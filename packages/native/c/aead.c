@@ -53,26 +53,29 @@ static int32_t free_key(struct state *state) {
   return (int32_t)first;
 }
 
+/* Whether these lengths are those of a transform (RFC 4106, 7634, 8750, 4868): what is laid out by them stays in the row. */
+static bool shape_fits(int32_t kind, int32_t flags, int32_t iv, int32_t icv, int32_t salt, int32_t mac) {
+  if (flags < 0 || flags > (FLAG_ESN | FLAG_IMPLICIT_IV)) return false;
+  bool implicit = (flags & FLAG_IMPLICIT_IV) != 0;
+  if (kind == KIND_CBC_HMAC)
+    return !implicit && iv == 16 && salt == 0 && (mac == 32 || mac == 48 || mac == 64) && icv == mac / 2;
+  if (salt != 4 || mac != 0 || iv != (implicit ? 0 : 8)) return false;
+  return kind == KIND_GCM ? icv == 8 || icv == 12 || icv == 16 : kind == KIND_CHACHA && icv == 16;
+}
+
 /* aeadInstall(material: Uint8Array, provider, kind, flags, ivLength, icvLength, saltLength, macLength) -> key number above
  * 0, or -errno. Material: cipher key, salt, HMAC key. */
 napi_value aead_install(napi_env env, napi_callback_info info) {
   napi_value args[8];
-  size_t argc = 8, length = 0;
+  size_t length = 0;
   int32_t n[7];
-  bool is = false;
-  napi_typedarray_type type;
   void *data = NULL;
-  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 8)
-    return throw_type(env, "too few arguments");
-  if (napi_is_typedarray(env, args[0], &is) != napi_ok || !is ||
-      napi_get_typedarray_info(env, args[0], &type, &length, &data, NULL, NULL) != napi_ok || type != napi_uint8_array)
-    return throw_type(env, "expected a Uint8Array");
+  if (!read_args(env, info, 8, args) || !read_array(env, args[0], napi_uint8_array, 1, &data, &length)) return NULL;
   for (int i = 0; i < 7; i++)
-    if (napi_get_value_int32(env, args[1 + i], &n[i]) != napi_ok || n[i] < 0)
-      return throw_type(env, "expected a non-negative integer");
-  if (n[0] == 0 || n[0] >= PROVIDERS) return throw_type(env, "no such provider");
-  if (n[3] > 16 || n[4] < 4 || n[4] > MAX_ICV || n[5] > 4 || n[6] > 64 || length <= (size_t)n[5] + (size_t)n[6])
-    return throw_type(env, "lengths out of range");
+    if (!read_int(env, args[1 + i], &n[i])) return NULL;
+  if (n[0] <= 0 || n[0] >= PROVIDERS) return throw_type(env, "no such provider");
+  if (!shape_fits(n[1], n[2], n[3], n[4], n[5], n[6]) || length <= (size_t)n[5] + (size_t)n[6])
+    return throw_type(env, "no such transform");
   const struct aead_provider *provider = providers[n[0]];
   int error = provider->ready();
   if (error != 0) return to_js(env, error);
@@ -135,26 +138,19 @@ static inline void put32(uint8_t *to, uint32_t word) {
 /* A burst whose list comes as an argument: aead calls take (slab, list: Int32Array, count). */
 static bool read_rows(napi_env env, napi_callback_info info, struct burst *out) {
   napi_value args[3];
-  size_t argc = 3, length = 0;
+  size_t length = 0;
   int32_t slab, count;
-  napi_typedarray_type type;
   void *data = NULL;
-  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 3 ||
-      napi_get_value_int32(env, args[0], &slab) != napi_ok || napi_get_value_int32(env, args[2], &count) != napi_ok ||
-      napi_get_typedarray_info(env, args[1], &type, &length, &data, NULL, NULL) != napi_ok || type != napi_int32_array) {
-    throw_type(env, "expected a slab, an Int32Array and a count");
+  if (!read_args(env, info, 3, args) || !read_int(env, args[0], &slab) || !read_int(env, args[2], &count) ||
+      !read_array(env, args[1], napi_int32_array, 0, &data, &length))
     return false;
-  }
-  struct state *state = state_of(env);
-  if (slab < 0 || slab >= state->slabs_size || state->slabs[slab].bytes == NULL) {
-    throw_type(env, "no such slab");
-    return false;
-  }
+  struct slab *memory = slab_at(env, slab);
+  if (memory == NULL) return false;
   if (count < 0 || (size_t)count > length) {
     throw_type(env, "rows outside the list");
     return false;
   }
-  out->slab = &state->slabs[slab];
+  out->slab = memory;
   out->rows = data;
   out->count = count;
   return true;

@@ -49,7 +49,6 @@ extern const struct aead_provider ipsec_mb_provider, openssl_provider;
 /* Compares without a branch on the bytes. */
 bool equal_icv(const uint8_t *a, const uint8_t *b, size_t length);
 
-struct aead_table; /* keys of one environment */
 void aead_release(struct state *state);
 
 napi_value aead_ready(napi_env env, napi_callback_info info);

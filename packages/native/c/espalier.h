@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 /* Columns of a row; as packages/wire/src/burst.ts. */
 enum {
@@ -55,20 +56,42 @@ struct state {
 };
 
 struct state *state_of(napi_env env);
-/* Reads `count` int32 arguments; false (and a pending TypeError) when one is not a number. */
-bool read_ints(napi_env env, napi_callback_info info, size_t count, int32_t *out);
-napi_value to_js(napi_env env, int32_t value);
-napi_value throw_type(napi_env env, const char *message);
 
-/* A checked burst: slab, and rows list[from .. from + count). NULL slab (and a pending TypeError) when something is off. */
+/* Arguments (args.c). A reader that answers false or NULL has left a pending TypeError. */
+enum { MAX_ARGS = 8 };
+bool read_args(napi_env env, napi_callback_info info, size_t count, napi_value *args);
+bool read_int(napi_env env, napi_value value, int32_t *out);
+bool read_ints(napi_env env, napi_callback_info info, size_t count, int32_t *out);
+/* Elements of a typed array, at least so many; valid until JavaScript runs again. `length` may be NULL. */
+bool read_array(napi_env env, napi_value value, napi_typedarray_type want, size_t least, void **data, size_t *length);
+/* The same of shared memory, which never moves or shrinks: valid while something refers to it. */
+bool read_shared(napi_env env, napi_value value, napi_typedarray_type want, void **data, size_t *length);
+/* A device name into out[16], padded with zeros. */
+bool read_name(napi_env env, napi_value value, char out[16]);
+struct slab *slab_at(napi_env env, int32_t id);
+struct list *list_at(napi_env env, int32_t id);
+
+/* Rows list[from .. from + count) of a slab, at most MAX_BURST; the rows' numbers and words are not checked yet. */
 struct burst {
   struct slab *slab;
   const int32_t *rows;
   int32_t count;
 };
 bool read_burst(napi_env env, int32_t slab, int32_t list, int32_t from, int32_t count, struct burst *out);
-/* Bytes of a row; false when START and END are not inside the slab. */
-bool row_span(const struct slab *slab, int32_t row, uint8_t **start, size_t *length);
+/* The bytes of each row, all inside the slab; read once, so that nothing can change after the check. */
+bool read_spans(napi_env env, const struct burst *burst, struct iovec *out);
+/* Words of row i and where a packet put into its frame starts. */
+int32_t *read_frame(napi_env env, const struct burst *burst, int32_t i, size_t *start);
+static inline size_t frame_room(const struct slab *slab) { return slab->frame_size - slab->headroom - slab->tailroom; }
+
+/* Descriptors that JavaScript holds as numbers (fds.c): the descriptor, or -EMFILE and it is closed. */
+int hand_out(int fd);
+bool is_handed_out(int32_t fd);
+/* Whether it was: the caller closes it. */
+bool take_back(int32_t fd);
+
+napi_value to_js(napi_env env, int32_t value);
+napi_value throw_type(napi_env env, const char *message);
 
 napi_value tun_open(napi_env env, napi_callback_info info);
 napi_value tun_attach(napi_env env, napi_callback_info info);
@@ -101,8 +124,5 @@ napi_value wait_fds(napi_env env, napi_callback_info info);
 napi_value event_open(napi_env env, napi_callback_info info);
 napi_value event_signal(napi_env env, napi_callback_info info);
 napi_value close_fd(napi_env env, napi_callback_info info);
-
-/* Reads a device name argument into out[16]; false with a pending TypeError when it is no name. */
-bool read_name(napi_env env, napi_value value, char out[16]);
 
 #endif

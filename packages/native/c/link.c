@@ -16,18 +16,11 @@
 /* linkGet(name, out: Int32Array(6)) -> 0 or -errno; out = index, flags, mtu, MAC bytes 0-3, MAC bytes 4-5, 0 */
 napi_value link_get(napi_env env, napi_callback_info info) {
   napi_value args[2];
-  size_t argc = 2, length = 0;
   char name[16];
-  bool is = false;
-  napi_typedarray_type type;
   void *data = NULL;
-  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 2)
-    return throw_type(env, "too few arguments");
-  if (!read_name(env, args[0], name)) return NULL;
-  if (napi_is_typedarray(env, args[1], &is) != napi_ok || !is ||
-      napi_get_typedarray_info(env, args[1], &type, &length, &data, NULL, NULL) != napi_ok ||
-      type != napi_int32_array || length < 6)
-    return throw_type(env, "expected an Int32Array of 6");
+  if (!read_args(env, info, 2, args) || !read_name(env, args[0], name) ||
+      !read_array(env, args[1], napi_int32_array, 6, &data, NULL))
+    return NULL;
   int32_t *out = data;
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return to_js(env, -errno);
@@ -54,14 +47,11 @@ napi_value link_get(napi_env env, napi_callback_info info) {
 /* linkSet(name, what, value, prefix) -> 0 or -errno; what: 0 = up (value 1) or down, 1 = MTU, 2 = add IPv4 address */
 napi_value link_set(napi_env env, napi_callback_info info) {
   napi_value args[4];
-  size_t argc = 4;
   char name[16];
   int32_t n[3];
-  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 4)
-    return throw_type(env, "too few arguments");
-  if (!read_name(env, args[0], name)) return NULL;
+  if (!read_args(env, info, 4, args) || !read_name(env, args[0], name)) return NULL;
   for (int i = 0; i < 3; i++)
-    if (napi_get_value_int32(env, args[1 + i], &n[i]) != napi_ok) return throw_type(env, "expected an integer");
+    if (!read_int(env, args[1 + i], &n[i])) return NULL;
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return to_js(env, -errno);
   struct ifreq r;
@@ -94,12 +84,12 @@ napi_value link_set(napi_env env, napi_callback_info info) {
 napi_value wait_fds(napi_env env, napi_callback_info info) {
   int32_t n[3];
   if (!read_ints(env, info, 3, n)) return NULL;
-  struct state *state = state_of(env);
-  if (n[0] < 0 || n[0] >= MAX_LISTS || state->lists[n[0]].rows == NULL) return throw_type(env, "no such list");
-  if (n[1] < 0 || n[1] > 64 || (size_t)n[1] > state->lists[n[0]].length) return throw_type(env, "too many descriptors");
+  struct list *list = list_at(env, n[0]);
+  if (list == NULL) return NULL;
+  if (n[1] < 0 || n[1] > 64 || (size_t)n[1] > list->length) return throw_type(env, "too many descriptors");
   struct pollfd fds[64];
   for (int32_t i = 0; i < n[1]; i++) {
-    fds[i].fd = state->lists[n[0]].rows[i];
+    fds[i].fd = list->rows[i];
     fds[i].events = POLLIN;
     fds[i].revents = 0;
   }
@@ -117,7 +107,7 @@ napi_value wait_fds(napi_env env, napi_callback_info info) {
 napi_value event_open(napi_env env, napi_callback_info info) {
   (void)info;
   int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  return to_js(env, fd < 0 ? -errno : fd);
+  return to_js(env, fd < 0 ? -errno : hand_out(fd));
 }
 
 /* eventSignal(fd) -> 0 or -errno */
@@ -125,12 +115,6 @@ napi_value event_signal(napi_env env, napi_callback_info info) {
   int32_t fd;
   uint64_t one = 1;
   if (!read_ints(env, info, 1, &fd)) return NULL;
+  if (!is_handed_out(fd)) return to_js(env, -EBADF);
   return to_js(env, write(fd, &one, sizeof one) < 0 ? -errno : 0);
-}
-
-/* close(fd) -> 0 or -errno */
-napi_value close_fd(napi_env env, napi_callback_info info) {
-  int32_t fd;
-  if (!read_ints(env, info, 1, &fd)) return NULL;
-  return to_js(env, close(fd) < 0 ? -errno : 0);
 }

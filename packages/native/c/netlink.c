@@ -113,18 +113,15 @@ static int start(napi_env env, struct netlink *netlink, napi_value callback) {
  * there is something to receive; it must receive until nothing is left. It does not keep the loop alive. */
 napi_value netlink_open(napi_env env, napi_callback_info info) {
   napi_value args[2];
-  size_t argc = 2;
-  uint32_t groups;
+  int32_t groups;
   napi_valuetype type;
-  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 2 ||
-      napi_get_value_uint32(env, args[0], &groups) != napi_ok || napi_typeof(env, args[1], &type) != napi_ok ||
-      type != napi_function)
-    return throw_type(env, "expected groups and a function");
+  if (!read_args(env, info, 2, args) || !read_int(env, args[0], &groups)) return NULL;
+  if (napi_typeof(env, args[1], &type) != napi_ok || type != napi_function) return throw_type(env, "expected a function");
   struct state *state = state_of(env);
   int32_t id = 0;
   while (id < MAX_NETLINKS && state->netlinks[id] != NULL) id++;
   if (id == MAX_NETLINKS) return to_js(env, -ENOSPC);
-  int fd = open_socket(groups), stop = fd < 0 ? -1 : eventfd(0, EFD_CLOEXEC), result = fd < 0 ? fd : stop < 0 ? -errno : 0;
+  int fd = open_socket((uint32_t)groups), stop = fd < 0 ? -1 : eventfd(0, EFD_CLOEXEC), result = fd < 0 ? fd : stop < 0 ? -errno : 0;
   struct netlink *netlink = result == 0 ? calloc(1, sizeof *netlink) : NULL;
   if (netlink != NULL) {
     netlink->fd = fd;
@@ -142,57 +139,43 @@ napi_value netlink_open(napi_env env, napi_callback_info info) {
   return to_js(env, id);
 }
 
-/* The socket of argument 0 and the bytes of argument 1, NULL for none wanted; NULL with a pending TypeError. */
-static struct netlink *read_netlink(napi_env env, napi_callback_info info, uint8_t **bytes, size_t *length, int32_t *id) {
-  napi_value args[2];
-  size_t argc = 2;
-  napi_typedarray_type type;
-  void *data = NULL;
-  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < (bytes == NULL ? 1u : 2u) ||
-      napi_get_value_int32(env, args[0], id) != napi_ok) {
-    throw_type(env, "expected a netlink socket");
-    return NULL;
-  }
+/* Socket number `id`, or NULL with a pending TypeError. */
+static struct netlink *netlink_at(napi_env env, int32_t id) {
   struct state *state = state_of(env);
-  if (*id < 0 || *id >= MAX_NETLINKS || state->netlinks[*id] == NULL) {
-    throw_type(env, "no such netlink socket");
+  if (id >= 0 && id < MAX_NETLINKS && state->netlinks[id] != NULL) return state->netlinks[id];
+  throw_type(env, "no such netlink socket");
+  return NULL;
+}
+
+/* The socket of argument 0 and the bytes of argument 1, or NULL with a pending TypeError. */
+static struct netlink *read_netlink(napi_env env, napi_callback_info info, struct iovec *bytes) {
+  napi_value args[2];
+  int32_t id;
+  if (!read_args(env, info, 2, args) || !read_int(env, args[0], &id) ||
+      !read_array(env, args[1], napi_uint8_array, 0, &bytes->iov_base, &bytes->iov_len))
     return NULL;
-  }
-  if (bytes == NULL) return state->netlinks[*id];
-  bool is = false;
-  if (napi_is_typedarray(env, args[1], &is) != napi_ok || !is ||
-      napi_get_typedarray_info(env, args[1], &type, length, &data, NULL, NULL) != napi_ok || type != napi_uint8_array) {
-    throw_type(env, "expected a Uint8Array");
-    return NULL;
-  }
-  *bytes = data;
-  return state->netlinks[*id];
+  return netlink_at(env, id);
 }
 
 /* netlinkSend(id, message: Uint8Array) -> 0 or -errno */
 napi_value netlink_send(napi_env env, napi_callback_info info) {
-  uint8_t *bytes;
-  size_t length;
-  int32_t id;
-  struct netlink *netlink = read_netlink(env, info, &bytes, &length, &id);
+  struct iovec bytes;
+  struct netlink *netlink = read_netlink(env, info, &bytes);
   if (netlink == NULL) return NULL;
   struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
-  ssize_t sent = sendto(netlink->fd, bytes, length, MSG_DONTWAIT, (struct sockaddr *)&kernel, sizeof kernel);
+  ssize_t sent = sendto(netlink->fd, bytes.iov_base, bytes.iov_len, MSG_DONTWAIT, (struct sockaddr *)&kernel, sizeof kernel);
   return to_js(env, sent < 0 ? -errno : 0);
 }
 
 /* netlinkReceive(id, into: Uint8Array) -> bytes of the next datagram, 0 when there is none, -errno: ENOBUFS = some were
  * lost, EMSGSIZE = it did not fit and is gone. */
 napi_value netlink_receive(napi_env env, napi_callback_info info) {
-  uint8_t *bytes;
-  size_t length;
-  int32_t id;
-  struct netlink *netlink = read_netlink(env, info, &bytes, &length, &id);
+  struct iovec bytes;
+  struct netlink *netlink = read_netlink(env, info, &bytes);
   if (netlink == NULL) return NULL;
   for (;;) {
     struct sockaddr_nl from;
-    struct iovec vector = {.iov_base = bytes, .iov_len = length};
-    struct msghdr message = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &vector, .msg_iovlen = 1};
+    struct msghdr message = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &bytes, .msg_iovlen = 1};
     ssize_t got = recvmsg(netlink->fd, &message, MSG_DONTWAIT);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return to_js(env, errno == EAGAIN ? 0 : -errno);
@@ -206,7 +189,7 @@ napi_value netlink_receive(napi_env env, napi_callback_info info) {
 /* netlinkClose(id) */
 napi_value netlink_close(napi_env env, napi_callback_info info) {
   int32_t id;
-  struct netlink *netlink = read_netlink(env, info, NULL, NULL, &id);
+  struct netlink *netlink = read_ints(env, info, 1, &id) ? netlink_at(env, id) : NULL;
   if (netlink == NULL) return NULL;
   state_of(env)->netlinks[id] = NULL;
   napi_remove_env_cleanup_hook(env, release, netlink);

@@ -130,19 +130,21 @@ napi_value packet_receive(napi_env env, napi_callback_info info) {
   if (packet == NULL) return NULL;
   if (packet->ring == NULL) return to_js(env, 0);
   struct slab *slab = burst.slab;
-  size_t room = slab->frame_size - slab->headroom - slab->tailroom;
+  size_t room = frame_room(slab);
   int32_t got = 0;
-  while (got < burst.count) {
+  /* Once around at most: frames that are passed over must not hold the thread. */
+  for (uint32_t looks = 0; got < burst.count && looks < packet->slots; looks++) {
     struct tpacket2_hdr *slot = (struct tpacket2_hdr *)(packet->ring + (size_t)packet->next * packet->slot_size);
     uint32_t status = __atomic_load_n(&slot->tp_status, __ATOMIC_ACQUIRE);
     if ((status & TP_STATUS_USER) == 0) break;
-    int32_t row = burst.rows[got];
-    if (row < 0 || (uint32_t)row >= slab->frames) return throw_type(env, "no such row");
-    uint32_t length = slot->tp_snaplen;
-    if (length == slot->tp_len && length <= room && (size_t)slot->tp_mac + length <= packet->slot_size) {
-      size_t at = (size_t)row * slab->frame_size + slab->headroom;
-      memcpy(slab->bytes + at, (uint8_t *)slot + slot->tp_mac, length);
-      int32_t *words = slab->rows + row * ROW_WORDS;
+    size_t at;
+    int32_t *words = read_frame(env, &burst, got, &at);
+    if (words == NULL) return NULL;
+    /* The ring is shared with the kernel: each field is read once, and believed no further than the slot's end. */
+    uint32_t length = __atomic_load_n(&slot->tp_snaplen, __ATOMIC_RELAXED);
+    uint32_t from = __atomic_load_n(&slot->tp_mac, __ATOMIC_RELAXED);
+    if (length == slot->tp_len && length <= room && (size_t)from + length <= packet->slot_size) {
+      memcpy(slab->bytes + at, (uint8_t *)slot + from, length);
       words[ROW_START] = (int32_t)at;
       words[ROW_END] = (int32_t)(at + length);
       words[ROW_TCI] = (status & TP_STATUS_VLAN_VALID) ? 0x10000 | slot->tp_vlan_tci : 0;
@@ -163,13 +165,9 @@ napi_value packet_send(napi_env env, napi_callback_info info) {
   if (packet == NULL) return NULL;
   struct mmsghdr messages[MAX_BURST];
   struct iovec vectors[MAX_BURST];
+  if (!read_spans(env, &burst, vectors)) return NULL;
   memset(messages, 0, sizeof(struct mmsghdr) * (size_t)burst.count);
   for (int32_t i = 0; i < burst.count; i++) {
-    uint8_t *start;
-    size_t length;
-    if (!row_span(burst.slab, burst.rows[i], &start, &length)) return throw_type(env, "row outside the slab");
-    vectors[i].iov_base = start;
-    vectors[i].iov_len = length;
     messages[i].msg_hdr.msg_iov = &vectors[i];
     messages[i].msg_hdr.msg_iovlen = 1;
   }

@@ -71,7 +71,8 @@ bool super_begin(struct super *s, const struct vnet_header *h, uint8_t *bytes, s
   if (!(h->flags & VNET_NEEDS_CSUM) || h->gso_size == 0) return false;
   s->udp = type == GSO_UDP_L4;
   s->l4 = h->csum_start;
-  if (s->l4 < (s->v6 ? IPV6_HEADER : 20u) || s->l4 + (s->udp ? UDP_HEADER : 20u) > length) return false;
+  /* The IPv4 header is summed by its own length. */
+  if (s->l4 < (s->v6 ? IPV6_HEADER : 20u) || (!s->v6 && s->l4 != (size_t)(bytes[0] & 15) * 4) || s->l4 + (s->udp ? UDP_HEADER : 20u) > length) return false;
   s->header = s->l4 + (s->udp ? (size_t)UDP_HEADER : (size_t)(bytes[s->l4 + 12] >> 4) * 4);
   if (s->header < s->l4 + (s->udp ? 8u : 20u) || s->header >= length) return false;
   s->bytes = bytes;
@@ -156,10 +157,10 @@ static uint32_t get32(const uint8_t *from) {
 }
 
 /* A plain TCP data segment: no IP options, no fragment, ACK and perhaps PSH. */
-static bool parse_tcp(const struct burst *burst, int32_t i, struct tcp *t) {
-  uint8_t *ip;
-  size_t length;
-  if (!row_span(burst->slab, burst->rows[i], &ip, &length) || length < 40) return false;
+static bool parse_tcp(const struct iovec *packet, struct tcp *t) {
+  uint8_t *ip = packet->iov_base;
+  size_t length = packet->iov_len;
+  if (length < 40) return false;
   if (ip[0] == 0x45) {
     if (ip[9] != PROTO_TCP || (get16(ip + 6) & 0x3fff) != 0 || get16(ip + 2) != length) return false;
     t->l4 = 20;
@@ -199,14 +200,14 @@ static bool same_flow(const struct tcp *a, const struct tcp *b) {
          memcmp(s + 20, t + 20, a->header - a->l4 - 20) == 0;
 }
 
-int32_t join_length(const struct burst *burst, int32_t first, int32_t most) {
+int32_t join_length(const struct iovec *packets, int32_t most) {
   struct tcp a, b;
-  if (most < 2 || !parse_tcp(burst, first, &a) || (a.ip[a.l4 + 13] & PSH)) return 1;
+  if (most < 2 || !parse_tcp(packets, &a) || (a.ip[a.l4 + 13] & PSH)) return 1;
   size_t size = a.length - a.header, total = a.length;
-  if (!parse_tcp(burst, first + 1, &b) || b.seq != a.seq + size || !same_flow(&a, &b) || !sum_holds(&a)) return 1;
+  if (!parse_tcp(packets + 1, &b) || b.seq != a.seq + size || !same_flow(&a, &b) || !sum_holds(&a)) return 1;
   int32_t n = 1;
   uint32_t next = a.seq + (uint32_t)size;
-  while (n < most && parse_tcp(burst, first + n, &b) && b.seq == next && same_flow(&a, &b)) {
+  while (n < most && parse_tcp(packets + n, &b) && b.seq == next && same_flow(&a, &b)) {
     size_t payload = b.length - b.header;
     if (payload > size || total + payload > MOST_JOINED || !sum_holds(&b)) break;
     total += payload;
@@ -218,12 +219,12 @@ int32_t join_length(const struct burst *burst, int32_t first, int32_t most) {
   return n;
 }
 
-size_t join_header(const struct burst *burst, int32_t first, int32_t count, struct vnet_header *h) {
+size_t join_header(const struct iovec *packets, int32_t count, struct vnet_header *h) {
   struct tcp a, b;
-  if (!parse_tcp(burst, first, &a)) return 0;
+  if (!parse_tcp(packets, &a)) return 0;
   size_t total = a.header;
   for (int32_t i = 0; i < count; i++) {
-    if (!parse_tcp(burst, first + i, &b)) return 0;
+    if (!parse_tcp(packets + i, &b) || b.header != a.header) return 0;
     total += b.length - b.header;
   }
   bool v6 = a.l4 == IPV6_HEADER;

@@ -30,14 +30,11 @@ struct tun {
  * the second, a multi-queue device of the same user is joined, whoever else reads from it. */
 napi_value tun_open(napi_env env, napi_callback_info info) {
   napi_value args[3];
-  size_t argc = 3;
   char name[16];
   int32_t flags = 0, offloads = 0;
-  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 3)
-    return throw_type(env, "too few arguments");
-  if (!read_name(env, args[0], name)) return NULL;
-  if (napi_get_value_int32(env, args[1], &flags) != napi_ok || napi_get_value_int32(env, args[2], &offloads) != napi_ok)
-    return throw_type(env, "expected an integer");
+  if (!read_args(env, info, 3, args) || !read_name(env, args[0], name) || !read_int(env, args[1], &flags) ||
+      !read_int(env, args[2], &offloads))
+    return NULL;
   int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return to_js(env, -errno);
   struct ifreq request;
@@ -57,13 +54,15 @@ napi_value tun_open(napi_env env, napi_callback_info info) {
     close(fd);
     return to_js(env, -error);
   }
-  return to_js(env, fd);
+  return to_js(env, hand_out(fd));
 }
 
-/* tunAttach(fd) -> id on this thread, or -errno */
+/* tunAttach(fd) -> id on this thread, or -errno: -EINVAL for a descriptor whose reads could wait */
 napi_value tun_attach(napi_env env, napi_callback_info info) {
   int32_t fd;
   if (!read_ints(env, info, 1, &fd)) return NULL;
+  int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || !(flags & O_NONBLOCK)) return to_js(env, flags < 0 ? -errno : -EINVAL);
   struct state *state = state_of(env);
   for (int id = 0; id < MAX_TUNS; id++) {
     if (state->tuns[id] != NULL) continue;
@@ -108,13 +107,13 @@ napi_value tun_read(napi_env env, napi_callback_info info) {
   struct tun *tun = tun_at(env, n[0]);
   if (tun == NULL) return NULL;
   struct slab *slab = burst.slab;
-  size_t room = slab->frame_size - slab->headroom - slab->tailroom;
+  size_t room = frame_room(slab);
   int32_t got = 0;
   while (got < burst.count) {
-    int32_t row = burst.rows[got];
-    if (row < 0 || (uint32_t)row >= slab->frames) return throw_type(env, "no such row");
     int32_t fate = 0;
-    size_t at = (size_t)row * slab->frame_size + slab->headroom, length = 0;
+    size_t at, length = 0;
+    int32_t *words = read_frame(env, &burst, got, &at);
+    if (words == NULL) return NULL;
     if (!super_left(&tun->super)) {
       ssize_t bytes = read(tun->fd, tun->bytes, sizeof tun->bytes);
       if (bytes < 0) {
@@ -135,7 +134,6 @@ napi_value tun_read(napi_env env, napi_callback_info info) {
       length = super_next(&tun->super, slab->bytes + at, room);
       if (length == 0) fate = FATE_TOO_BIG;
     }
-    int32_t *words = slab->rows + (size_t)row * ROW_WORDS;
     words[ROW_START] = (int32_t)at;
     words[ROW_END] = (int32_t)(at + length);
     words[ROW_FATE] = fate;
@@ -152,31 +150,26 @@ napi_value tun_write(napi_env env, napi_callback_info info) {
   if (!read_ints(env, info, 5, n) || !read_burst(env, n[1], n[2], n[3], n[4], &burst)) return NULL;
   struct tun *tun = tun_at(env, n[0]);
   if (tun == NULL) return NULL;
-  for (int32_t i = 0; i < burst.count; i++) {
-    uint8_t *start;
-    size_t length;
-    if (!row_span(burst.slab, burst.rows[i], &start, &length)) return throw_type(env, "row outside the slab");
-  }
-  struct iovec vectors[MAX_BURST + 1];
+  /* spans[0] is for the offload header, which goes before whatever packet is next. */
+  struct iovec spans[MAX_BURST + 1];
+  if (!read_spans(env, &burst, spans + 1)) return NULL;
   int32_t done = 0;
   while (done < burst.count) {
     struct vnet_header header;
     memset(&header, 0, sizeof header);
-    int32_t joined = join_length(&burst, done, burst.count - done);
-    size_t skip = joined > 1 ? join_header(&burst, done, joined, &header) : 0;
-    vectors[0].iov_base = &header;
-    vectors[0].iov_len = VNET_BYTES;
-    for (int32_t i = 0; i < joined; i++) {
-      uint8_t *start;
-      size_t length;
-      row_span(burst.slab, burst.rows[done + i], &start, &length);
-      size_t from = i == 0 ? 0 : skip;
-      vectors[1 + i].iov_base = start + from;
-      vectors[1 + i].iov_len = length - from;
+    struct iovec *next = spans + 1 + done;
+    int32_t joined = join_length(next, burst.count - done);
+    size_t skip = joined > 1 ? join_header(next, joined, &header) : 0;
+    if (skip == 0) joined = 1;
+    for (int32_t i = 1; i < joined; i++) {
+      next[i].iov_base = (uint8_t *)next[i].iov_base + skip;
+      next[i].iov_len -= skip;
     }
-    ssize_t wrote = writev(tun->fd, vectors, joined + 1);
+    next[-1] = (struct iovec){.iov_base = &header, .iov_len = VNET_BYTES};
+    ssize_t wrote;
+    do wrote = writev(tun->fd, next - 1, joined + 1);
+    while (wrote < 0 && errno == EINTR);
     if (wrote < 0) {
-      if (errno == EINTR) continue;
       if (done == 0) return to_js(env, -errno);
       break;
     }

@@ -19,7 +19,7 @@
 #define UDP_GRO 104
 #endif
 
-enum { RECEIVE_BYTES = 65536, MOST_SEGMENTS = 64, MOST_BYTES = 65000, BUFFER_BYTES = 4 << 20 };
+enum { RECEIVE_BYTES = 65536, MOST_SEGMENTS = 64, MOST_BYTES = 65000, BUFFER_BYTES = 4 << 20, MOST_LOOKS = 1024 };
 
 /* One socket on one thread. */
 struct udp {
@@ -33,14 +33,11 @@ struct udp {
 
 /* 4 or 16 address bytes and a port; 0 with a pending TypeError when it is neither. */
 static socklen_t read_address(napi_env env, napi_value value, int32_t port, struct sockaddr_storage *out) {
-  bool is = false;
-  napi_typedarray_type type;
   size_t length = 0;
   void *data = NULL;
   memset(out, 0, sizeof *out);
-  if (napi_is_typedarray(env, value, &is) != napi_ok || !is ||
-      napi_get_typedarray_info(env, value, &type, &length, &data, NULL, NULL) != napi_ok || type != napi_uint8_array ||
-      (length != 4 && length != 16) || port < 0 || port > 65535) {
+  if (!read_array(env, value, napi_uint8_array, 4, &data, &length)) return 0;
+  if ((length != 4 && length != 16) || port < 0 || port > 65535) {
     throw_type(env, "expected an address of 4 or 16 bytes and a port");
     return 0;
   }
@@ -80,12 +77,9 @@ static int udp_socket(const struct sockaddr_storage *local, socklen_t length) {
 /* udpOpen(local: Uint8Array, localPort, peer: Uint8Array, peerPort) -> id or -errno; local port 0 = any */
 napi_value udp_open(napi_env env, napi_callback_info info) {
   napi_value args[4];
-  size_t argc = 4;
   int32_t ports[2];
   struct sockaddr_storage local, peer;
-  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 4 ||
-      napi_get_value_int32(env, args[1], &ports[0]) != napi_ok || napi_get_value_int32(env, args[3], &ports[1]) != napi_ok)
-    return throw_type(env, "expected addresses and ports");
+  if (!read_args(env, info, 4, args) || !read_int(env, args[1], &ports[0]) || !read_int(env, args[3], &ports[1])) return NULL;
   socklen_t local_length = read_address(env, args[0], ports[0], &local);
   if (local_length == 0) return NULL;
   socklen_t peer_length = read_address(env, args[2], ports[1], &peer);
@@ -193,12 +187,7 @@ napi_value udp_send(napi_env env, napi_callback_info info) {
   struct udp *udp = udp_at(env, n[0]);
   if (udp == NULL) return NULL;
   struct iovec vectors[MAX_BURST];
-  for (int32_t i = 0; i < burst.count; i++) {
-    uint8_t *start;
-    if (!row_span(burst.slab, burst.rows[i], &start, &vectors[i].iov_len))
-      return throw_type(env, "row outside the slab");
-    vectors[i].iov_base = start;
-  }
+  if (!read_spans(env, &burst, vectors)) return NULL;
   int32_t done = 0;
   while (done < burst.count) {
     /* A run: all as long as the first, the last may be shorter. */
@@ -255,9 +244,10 @@ napi_value udp_receive(napi_env env, napi_callback_info info) {
   struct udp *udp = udp_at(env, n[0]);
   if (udp == NULL) return NULL;
   struct slab *slab = burst.slab;
-  size_t room = slab->frame_size - slab->headroom - slab->tailroom;
+  size_t room = frame_room(slab);
   int32_t got = 0;
-  while (got < burst.count) {
+  /* Empty and overlong datagrams fill no row: a peer that sends nothing else must not hold the thread. */
+  for (int32_t looks = 0; got < burst.count && looks < MOST_LOOKS; looks++) {
     if (udp->at >= udp->length) {
       int error = receive(udp);
       if (error == -EINTR) continue;
@@ -267,13 +257,12 @@ napi_value udp_receive(napi_env env, napi_callback_info info) {
       }
       if (udp->length == 0) continue;
     }
-    int32_t row = burst.rows[got];
-    if (row < 0 || (uint32_t)row >= slab->frames) return throw_type(env, "no such row");
+    size_t at;
+    int32_t *words = read_frame(env, &burst, got, &at);
+    if (words == NULL) return NULL;
     size_t left = udp->length - udp->at, length = left < udp->size ? left : udp->size;
-    size_t at = (size_t)row * slab->frame_size + slab->headroom;
     if (length <= room) {
       memcpy(slab->bytes + at, udp->bytes + udp->at, length);
-      int32_t *words = slab->rows + (size_t)row * ROW_WORDS;
       words[ROW_START] = (int32_t)at;
       words[ROW_END] = (int32_t)(at + length);
       words[ROW_TCI] = 0;

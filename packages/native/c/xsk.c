@@ -21,7 +21,7 @@
 #define SOL_XDP 283
 #endif
 
-enum { MAP_ENTRIES = 64, PAGE = 4096, RINGS = 4, OUT_WORDS = 16 };
+enum { MAP_ENTRIES = 64, PAGE = 4096, RINGS = 4, OUT_WORDS = 16, SPEC_WORDS = 10, MODE_DRIVER = 1, MODE_GENERIC = 2 };
 
 static int bpf(int command, union bpf_attr *attr, size_t size) { return (int)syscall(SYS_bpf, command, attr, size); }
 
@@ -101,15 +101,12 @@ static size_t steering(struct bpf_insn *p, int map) {
  * link descriptors. The kernel takes the program off when the last holder of the link is gone, however it went. */
 napi_value xsk_attach(napi_env env, napi_callback_info info) {
   napi_value args[3];
-  size_t argc = 3, length = 0;
   int32_t n[2], *out;
-  napi_typedarray_type type;
   void *data = NULL;
-  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 3 ||
-      napi_get_value_int32(env, args[0], &n[0]) != napi_ok || napi_get_value_int32(env, args[1], &n[1]) != napi_ok ||
-      napi_get_typedarray_info(env, args[2], &type, &length, &data, NULL, NULL) != napi_ok ||
-      type != napi_int32_array || length < 3)
-    return throw_type(env, "expected an interface, a mode and an Int32Array of 3");
+  if (!read_args(env, info, 3, args) || !read_int(env, args[0], &n[0]) || !read_int(env, args[1], &n[1]) ||
+      !read_array(env, args[2], napi_int32_array, 3, &data, NULL))
+    return NULL;
+  if (n[1] != MODE_DRIVER && n[1] != MODE_GENERIC) return throw_type(env, "no such mode");
   out = data;
   union bpf_attr attr;
   memset(&attr, 0, sizeof attr);
@@ -133,7 +130,7 @@ napi_value xsk_attach(napi_env env, napi_callback_info info) {
     attr.link_create.prog_fd = (uint32_t)prog;
     attr.link_create.target_ifindex = (uint32_t)n[0];
     attr.link_create.attach_type = BPF_XDP;
-    attr.link_create.flags = n[1] == 2 ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE;
+    attr.link_create.flags = n[1] == MODE_GENERIC ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE;
     link = bpf(BPF_LINK_CREATE, &attr, sizeof attr);
     if (link < 0) error = errno;
   }
@@ -142,9 +139,14 @@ napi_value xsk_attach(napi_env env, napi_callback_info info) {
     close(map);
     return to_js(env, -error);
   }
-  out[0] = map;
-  out[1] = prog;
-  out[2] = link;
+  /* A descriptor beyond the table would not be closed by number: none of the three is given out then. */
+  const int fds[] = {map, prog, link};
+  for (int i = 0; i < 3; i++)
+    if ((out[i] = hand_out(fds[i])) < 0) {
+      for (int j = 0; j < 3; j++)
+        if (j > i || (j < i && take_back(fds[j]))) close(fds[j]);
+      return to_js(env, -EMFILE);
+    }
   return to_js(env, 0);
 }
 
@@ -164,22 +166,19 @@ static const struct ring rings[RINGS] = {{XDP_RX_RING, XDP_PGOFF_RX_RING, sizeof
  * out = per ring (rx, tx, fill, completion) the byte offsets in memory of producer, consumer, flags and entries. */
 napi_value xsk_open(napi_env env, napi_callback_info info) {
   napi_value args[3];
-  size_t argc = 3, memory_length, out_length, spec_length;
-  napi_typedarray_type type[3];
+  size_t memory_length;
   void *data[3];
-  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 3 ||
-      napi_get_typedarray_info(env, args[0], &type[0], &memory_length, &data[0], NULL, NULL) != napi_ok ||
-      napi_get_typedarray_info(env, args[1], &type[1], &out_length, &data[1], NULL, NULL) != napi_ok ||
-      napi_get_typedarray_info(env, args[2], &type[2], &spec_length, &data[2], NULL, NULL) != napi_ok ||
-      type[0] != napi_uint8_array || type[1] != napi_int32_array || type[2] != napi_int32_array ||
-      out_length < OUT_WORDS || spec_length < 10)
-    return throw_type(env, "expected memory, an Int32Array of 16 and one of 10");
+  if (!read_args(env, info, 3, args) || !read_shared(env, args[0], napi_uint8_array, &data[0], &memory_length) ||
+      !read_array(env, args[1], napi_int32_array, OUT_WORDS, &data[1], NULL) ||
+      !read_array(env, args[2], napi_int32_array, SPEC_WORDS, &data[2], NULL))
+    return NULL;
   uint8_t *memory = data[0];
   int32_t *out = data[1];
   const int32_t *spec = data[2];
   int32_t umem = spec[2], frame = spec[3], pages = spec[4], each = spec[5], entries = spec[6];
   if (umem < PAGE || frame < 2048 || pages < umem || pages % PAGE != 0 || each < PAGE || each % PAGE != 0 || entries < 2 ||
-      (entries & (entries - 1)) != 0 || (uint64_t)pages + (uint64_t)each * RINGS > memory_length ||
+      (entries & (entries - 1)) != 0 || memory_length > INT32_MAX ||
+      (uint64_t)pages + (uint64_t)each * RINGS > memory_length ||
       (uintptr_t)memory % PAGE != 0)
     return throw_type(env, "rings and frames do not fit the memory");
   int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
@@ -223,28 +222,31 @@ napi_value xsk_open(napi_env env, napi_callback_info info) {
     attr.value = (uint64_t)(uintptr_t)&value;
     if (bpf(BPF_MAP_UPDATE_ELEM, &attr, sizeof attr) < 0) goto failed;
   }
-  return to_js(env, fd);
+  if (hand_out(fd) == fd) return to_js(env, fd);
+  fd = -1;
+  errno = EMFILE;
 failed:;
   int error = errno;
   /* Plain pages again under the rings: the memory stays whole whatever happens to the socket. */
   mmap(memory + pages, (size_t)each * RINGS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS, -1, 0);
-  close(fd);
+  if (fd >= 0) close(fd);
   return to_js(env, -error);
 }
 
-/* xskClose(fd, memory: Uint8Array, pages, bytes): the rings' pages become plain memory again */
+/* xskClose(fd, memory: Uint8Array, pages, bytes) -> 0 or -EBADF: the rings' pages become plain memory again */
 napi_value xsk_close(napi_env env, napi_callback_info info) {
   napi_value args[4];
-  size_t argc = 4, length;
-  napi_typedarray_type type;
+  size_t length;
   void *memory;
   int32_t n[3];
-  if (napi_get_cb_info(env, info, &argc, args, NULL, NULL) != napi_ok || argc < 4 ||
-      napi_get_value_int32(env, args[0], &n[0]) != napi_ok ||
-      napi_get_typedarray_info(env, args[1], &type, &length, &memory, NULL, NULL) != napi_ok || type != napi_uint8_array ||
-      napi_get_value_int32(env, args[2], &n[1]) != napi_ok || napi_get_value_int32(env, args[3], &n[2]) != napi_ok ||
-      n[1] < 0 || n[2] < 0 || n[1] % PAGE != 0 || n[2] % PAGE != 0 || (uint64_t)n[1] + (uint64_t)n[2] > length)
-    return throw_type(env, "expected a descriptor and pages of the memory");
+  if (!read_args(env, info, 4, args) || !read_int(env, args[0], &n[0]) ||
+      !read_shared(env, args[1], napi_uint8_array, &memory, &length) || !read_int(env, args[2], &n[1]) ||
+      !read_int(env, args[3], &n[2]))
+    return NULL;
+  if (n[1] < 0 || n[2] < 0 || n[1] % PAGE != 0 || n[2] % PAGE != 0 || (uint64_t)n[1] + (uint64_t)n[2] > length ||
+      (uintptr_t)memory % PAGE != 0)
+    return throw_type(env, "pages outside the memory");
+  if (!take_back(n[0])) return to_js(env, -EBADF);
   close(n[0]);
   mmap((uint8_t *)memory + n[1], (size_t)n[2], PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS, -1, 0);
   return to_js(env, 0);

@@ -1,4 +1,4 @@
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { checksum, createSlab, type FrameSlab, Row } from '@espalier/wire';
@@ -94,13 +94,20 @@ function superPacket(shape: Shape, size: number): Uint8Array {
   return Uint8Array.from([...header, ...whole]);
 }
 
+/** Rows 0 to `length` - 1, in memory that may be registered. */
+function rowList(length: number): Int32Array {
+  const list = new Int32Array(new SharedArrayBuffer(4 * length));
+  for (let i = 0; i < length; i++) list[i] = i;
+  return list;
+}
+
 /** The addon reads and writes descriptors: a file serves as well as a device. */
 function read(content: Uint8Array, slab: FrameSlab): Uint8Array[] {
   const file = join(dir, 'in');
   writeFileSync(file, content);
-  const fd = openSync(file, 'r');
+  const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
   const queue = binding!.tunAttach(fd);
-  const list = Int32Array.from({ length: 64 }, (_, i) => i);
+  const list = rowList(64);
   const id = binding!.registerList(list);
   try {
     const out: Uint8Array[] = [];
@@ -122,9 +129,9 @@ function read(content: Uint8Array, slab: FrameSlab): Uint8Array[] {
 
 function write(packets: readonly Uint8Array[], slab: FrameSlab): Uint8Array {
   const file = join(dir, 'out');
-  const fd = openSync(file, 'w');
+  const fd = openSync(file, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NONBLOCK);
   const queue = binding!.tunAttach(fd);
-  const list = Int32Array.from(packets, (_, i) => i);
+  const list = rowList(packets.length);
   const id = binding!.registerList(list);
   packets.forEach((p, i) => {
     const start = i * slab.frameSize + slab.headroom;

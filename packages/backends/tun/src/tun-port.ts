@@ -21,7 +21,7 @@ class TunPort implements Port {
   readonly #slab: FrameSlab;
   readonly #slabId: number;
   readonly #pool: FramePool;
-  readonly #list: Int32Array = new Int32Array(BATCH);
+  readonly #list: Int32Array = new Int32Array(new SharedArrayBuffer(4 * BATCH));
   readonly #listId: number;
   /** The queue on this thread: a super-packet that is being cut stays with it. */
   readonly #queue: number;
