@@ -2,11 +2,7 @@
  * The native addon, loaded once and lazily. Everything above works without it; `probe()` says what there is.
  * Calls return counts, or -errno; see c/espalier.h. One environment (thread), one set of slabs, lists and sockets.
  */
-import { existsSync, readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { arch, platform } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { find, type Loaded } from './find.ts';
 
 /** What the addon exports; integers in, counts or -errno out. */
 export interface Binding {
@@ -71,44 +67,10 @@ export interface Binding {
   aeadOpen(slab: number, list: Int32Array, count: number): number;
 }
 
-/** The addon, or why there is none. */
-export type Loaded =
-  | { readonly binding: Binding }
-  | { readonly binding: null; readonly reason: string; readonly mend: string };
-
 let loaded: Loaded | null = null;
 
 /** Loads at the first call; every later one gives the same answer. Never throws. */
 export function load(): Loaded {
   loaded ??= find();
   return loaded;
-}
-
-function find(): Loaded {
-  const here = dirname(fileURLToPath(import.meta.url));
-  const named = process.env.ESPALIER_ADDON;
-  const places = named
-    ? [named]
-    : [join(here, '..', 'prebuilds', `${platform()}-${arch()}.node`), join(here, '..', 'build', 'espalier.node')];
-  const failures: string[] = [];
-  for (const place of places) {
-    if (!existsSync(place)) continue;
-    try {
-      return { binding: createRequire(import.meta.url)(place) as Binding };
-    } catch (error) {
-      failures.push((error as Error).message);
-    }
-  }
-  const status = join(dirname(places[places.length - 1]!), 'status.json');
-  const built = existsSync(status)
-    ? (JSON.parse(readFileSync(status, 'utf8')) as { reason: string; mend: string })
-    : null;
-  if (built?.reason) return { binding: null, reason: built.reason, mend: built.mend };
-  const reason =
-    failures.length > 0
-      ? failures.join('; ')
-      : `no addon for ${platform()}-${arch()} in ${places.map((p) => dirname(p)).join(' or ')}`;
-  const build = join(here, '..', 'build.mjs');
-  const how = existsSync(build) ? `node ${build}` : 'npm test, in a clone,';
-  return { binding: null, reason, mend: `${how} compiles it where there is a C compiler` };
 }

@@ -2,7 +2,7 @@
 // Nothing here knows what a function wants, except the seeds, which let the deep ones be reached: calls that were accepted
 // are kept and changed in one place. Writes to REPORT what was wrong and how often each function was reached. Descriptors 0
 // to 99 are the parent's /dev/null, so that small integers are no danger to Node itself.
-import { openSync, readdirSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 
 const [addonFile, seedText, callsText, report] = process.argv.slice(2);
@@ -10,6 +10,7 @@ const addon = createRequire(import.meta.url)(addonFile);
 const names = Object.keys(addon);
 const out = openSync(report, 'w');
 const SAFE = 100;
+const tapeFile = `${report}.tape`;
 const ours = Math.max(...readdirSync('/proc/self/fd').map(Number)) + 1;
 
 let x = Number(seedText) | 1;
@@ -21,7 +22,8 @@ const next = (below) => {
 };
 const pick = (list) => list[next(list.length)] ?? list[0];
 
-const GUARD = 4096;
+/** None where a sanitizer watches: memory must end where it ends. */
+const GUARD = process.env.ASAN_OPTIONS ? 0 : 4096;
 const guarded = [];
 /** Shared bytes with a guard on both sides that nobody may touch. */
 function shared(length) {
@@ -113,6 +115,25 @@ const RING_BYTES = 36_864;
 const onRows = (opener) => () => [of(opener), of('registerSlab'), of('registerList'), 0, next(next(4) === 0 ? 64 : 8)];
 const bound = (opener) => () => [of(opener)];
 
+const tapes = [];
+/** A descriptor that reads like a TUN device: an offload header and a packet, both nearly right, in a file. */
+function tape() {
+  const old = tapes.length < 8 ? undefined : tapes.shift();
+  if (old !== undefined) closeSync(old);
+  const bytes = Buffer.alloc(10 + pick([0, 19, 20, 40, 41, 60, 61, 200, 1400, 65_536]), 0x11);
+  const l4 = pick([20, 20, 24, 40, 40, 60]);
+  bytes.set([pick([0, 1, 1]), pick([0, 1, 4, 5, 0x81, next(256)])]);
+  bytes.writeUInt16LE(pick([l4, next(65_536)]), 2);
+  bytes.writeUInt16LE(pick([1, 100, 1000, next(65_536)]), 4);
+  bytes.writeUInt16LE(pick([l4, l4, next(65_536)]), 6);
+  bytes.writeUInt16LE(pick([6, 16, next(65_536)]), 8);
+  if (bytes.length > 10) bytes[10] = pick([0x45, 0x46, 0x4f, 0x60, 0x60, next(256)]);
+  if (bytes.length > 22 + l4) bytes[22 + l4] = pick([0x50, 0x80, next(256)]);
+  writeFileSync(tapeFile, bytes);
+  tapes.push(openSync(tapeFile, constants.O_RDWR | constants.O_NONBLOCK));
+  return tapes.at(-1);
+}
+
 /** Well-formed calls, by function. One that is not here is reached by chance and by what it accepted before. */
 const seeds = {
   registerSlab: () => {
@@ -124,16 +145,16 @@ const seeds = {
     pick([
       [new Uint8Array(20), 1 + next(2), 1, next(2), 8, 16, 4, 0],
       [new Uint8Array(36), 1 + next(2), 1, 2 + next(2), 0, pick([8, 12, 16]), 4, 0],
-      [new Uint8Array(36), 1 + next(2), 2, next(2), 8, 16, 4, 0],
+      [new Uint8Array(36), 1 + next(2), 2, next(2), pick([8, 8, 0]), pick([16, 16, 4]), 4, 0],
       [new Uint8Array(48), 1 + next(2), 3, next(2), 16, 16, 0, 32],
     ]),
-  aeadSeal: () => [of('registerSlab'), pick(lists), next(64)],
-  aeadOpen: () => [of('registerSlab'), pick(lists), next(64)],
+  aeadSeal: () => [of('registerSlab'), pick(lists), next(65)],
+  aeadOpen: () => [of('registerSlab'), pick(lists), next(65)],
   tunOpen: () => ['espf%d', next(4), next(2)],
-  tunAttach: bound('tunOpen'),
+  tunAttach: () => [next(3) > 0 ? tape() : of('tunOpen')],
   tunRead: onRows('tunAttach'),
   tunWrite: onRows('tunAttach'),
-  udpOpen: () => [new Uint8Array(4), 4500, Uint8Array.of(127, 0, 0, 1), 4500],
+  udpOpen: () => [new Uint8Array(4), 4500 + next(2), Uint8Array.of(127, 0, 0, 1), 4500 + next(2)],
   udpSend: onRows('udpOpen'),
   udpReceive: onRows('udpOpen'),
   packetOpen: () => [1, pick([0, 32])],
@@ -163,6 +184,9 @@ const seeds = {
   // Whatever the addon has opened, also what is not its caller's to close.
   close: () => [ours + 1 + next(200)],
 };
+/** What works on rows. */
+const deep = names.filter((name) => /Read$|Write$|Send$|Receive$|Seal$|Open$/.test(name) && seeds[name]?.().length > 2);
+const ENDS = /^un|^close$|Close$|Detach$|Remove$/;
 const unknown = Object.keys(seeds).filter((name) => !names.includes(name));
 
 function scramble() {
@@ -173,9 +197,11 @@ function scramble() {
       const at = row * 16;
       const start = row * shape[1] + next(shape[1]);
       const most = bytes.length - start;
-      rows[at] = bad(3) ? next(2 ** 32) | 0 : start;
-      rows[at + 1] = bad(3) ? next(2 ** 32) | 0 : start + next(Math.min(most, shape[1]) + 1);
-      rows[at + 3] = bad(3) ? next(2 ** 32) | 0 : start;
+      const edge = () => pick([next(2 ** 32) | 0, bytes.length + next(33) - 16, -next(17), 2 ** 31 - 1 - next(17)]);
+      const end = start + next(Math.min(most, shape[1]) + 1);
+      rows[at] = bad(4) ? edge() : start;
+      rows[at + 1] = bad(3) ? edge() : next(4) === 0 && most <= shape[1] ? bytes.length : end;
+      rows[at + 3] = bad(4) ? edge() : start;
       rows[at + 5] = bad(3) ? next(2 ** 32) | 0 : of('aeadInstall');
       rows[at + 8] = pick([1, 4, next(8)]);
       rows[at + 9] = next(8) === 0 ? 1 : 0;
@@ -192,10 +218,17 @@ const accepted = new Map(names.map((name) => [name, []]));
 const counts = Object.fromEntries(names.map((name) => [name, { returned: 0, refused: 0 }]));
 const wrong = unknown.map((name) => `${name} is a seed of the fuzz but no function`);
 
+try {
+  addon.linkSet('lo', 0, 1, 0);
+} catch (error) {
+  wrong.push(`linkSet threw ${error}`);
+}
 for (let call = 0; call < Number(callsText) && wrong.length === 0; call++) {
   if (call % 64 === 0) scramble();
   if (call % 4096 === 0) globalThis.gc?.();
-  const name = pick(names);
+  const name = next(3) === 0 ? pick(deep) : pick(names);
+  // What is closed at once is never worked with.
+  if (ENDS.test(name) && next(4) > 0) continue;
   const corpus = accepted.get(name);
   let args;
   const how = next(8);
