@@ -2,7 +2,7 @@
  * The native addon, loaded once and lazily. Everything above works without it; `probe()` says what there is.
  * Calls return counts, or -errno; see c/espalier.h. One environment (thread), one set of slabs, lists and sockets.
  */
-import { find, type Loaded } from './find.ts';
+import { find } from './find.ts';
 
 /** What the addon exports; integers in, counts or -errno out. */
 export interface Binding {
@@ -67,10 +67,22 @@ export interface Binding {
   aeadOpen(slab: number, list: Int32Array, count: number): number;
 }
 
+/** The addon, or why there is none. */
+export type Loaded =
+  | { readonly binding: Binding }
+  | { readonly binding: null; readonly reason: string; readonly mend: string };
+
 let loaded: Loaded | null = null;
 
 /** Loads at the first call; every later one gives the same answer. Never throws. */
 export function load(): Loaded {
-  loaded ??= find();
+  loaded ??= first();
   return loaded;
+}
+
+function first(): Loaded {
+  const { addon, ...why } = find();
+  return addon === null
+    ? { binding: null, ...(why as { reason: string; mend: string }) }
+    : { binding: addon as Binding };
 }

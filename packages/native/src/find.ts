@@ -5,12 +5,11 @@ import { arch, platform } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
-import type { Binding } from './binding.ts';
 
-/** The addon, or why there is none. */
-export type Loaded =
-  | { readonly binding: Binding }
-  | { readonly binding: null; readonly reason: string; readonly mend: string };
+/** What the addon's file exports, or why there is none. */
+export type Found =
+  | { readonly addon: object }
+  | { readonly addon: null; readonly reason: string; readonly mend: string };
 
 const here = dirname(fileURLToPath(import.meta.url));
 const built = join(here, '..', 'build', 'espalier.node');
@@ -21,25 +20,25 @@ const script = join(here, '..', 'build.mjs');
  * process and not in a worker. `ESPALIER_ADDON` names another file and nothing else is tried; `ESPALIER_BUILD=0` compiles
  * nothing. Never throws.
  */
-export function find(): Loaded {
+export function find(): Found {
   const named = process.env.ESPALIER_ADDON;
   const failures: string[] = [];
   const places = named ? [named] : newestFirst([built, prebuilt()]);
   for (const place of places) {
-    const binding = open(place, failures);
-    if (binding !== null) return { binding };
+    const addon = open(place, failures);
+    if (addon !== null) return { addon };
   }
   if (!named && isMainThread && process.env.ESPALIER_BUILD !== '0' && existsSync(script)) {
     spawnSync(process.execPath, [script], { timeout: 60_000 });
-    const binding = open(built, failures);
-    if (binding !== null) return { binding };
+    const addon = open(built, failures);
+    if (addon !== null) return { addon };
   }
   const status = statusBeside(named || built);
-  if (status !== null) return { binding: null, ...status };
+  if (status !== null) return { addon: null, ...status };
   const reason =
     failures.length > 0 ? failures.join('; ') : `no addon for ${platform()}-${arch()} in ${dirname(built)}`;
   const how = existsSync(script) ? `node ${script}` : 'npm test, in a clone,';
-  return { binding: null, reason, mend: `${how} compiles it where there is a C compiler` };
+  return { addon: null, reason, mend: `${how} compiles it where there is a C compiler` };
 }
 
 /** The file that a package has for this platform, processor and C library. */
@@ -63,10 +62,10 @@ function hasGlibc(): boolean {
   return header.glibcVersionRuntime !== undefined;
 }
 
-function open(place: string, failures: string[]): Binding | null {
+function open(place: string, failures: string[]): object | null {
   if (!existsSync(place)) return null;
   try {
-    return createRequire(import.meta.url)(place) as Binding;
+    return createRequire(import.meta.url)(place) as object;
   } catch (error) {
     failures.push((error as Error).message);
     return null;

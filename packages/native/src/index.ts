@@ -1,7 +1,6 @@
 export { type Aead, aead } from './aead.ts';
-export { type Binding, load } from './binding.ts';
+export { type Binding, type Loaded, load } from './binding.ts';
 export { errnoName } from './errno.ts';
-export type { Loaded } from './find.ts';
 export { type FoundLink, findLink, type LinkTrouble, withoutAddon } from './find-link.ts';
 export { type LinkInfo, LinkSet, linkInfo, TunOpen } from './link.ts';
 export { LinkWatch } from './link-watch.ts';
