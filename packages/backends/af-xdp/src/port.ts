@@ -20,6 +20,9 @@ const BIND_TRIES = 200;
 const BIND_WAIT_MS = 10;
 const LOST_EVERY = 1024;
 const EAGAIN = -11;
+/** What the device has a frame for; 0 = it has not got it. */
+const TO_RECEIVE = 1;
+const TO_SEND = 2;
 /** How often a close looks for frames that are still being sent. */
 const CLOSE_LOOKS = 100;
 
@@ -84,7 +87,7 @@ class XskPort implements Port {
   readonly #posted: PostedCount;
   readonly #link: Int32Array;
   readonly #index: number;
-  /** By frame: 1 while the device has it. */
+  /** By frame: what the device has it for. */
   readonly #held: Uint8Array;
   /** Frames the device may have to receive into, and has. */
   readonly #share: number;
@@ -162,7 +165,7 @@ class XskPort implements Port {
       const start = rows[r + Row.START]!;
       const length = rows[r + Row.END]! - start;
       this.#tx.put(n++, start, length);
-      this.#held[row] = 1;
+      this.#held[row] = TO_SEND;
       bytes += length;
     }
     if (n === 0) return 0;
@@ -182,33 +185,38 @@ class XskPort implements Port {
       this.#refill();
       return 0;
     }
-    const { rows, frameSize, frames } = this.#slab;
+    const { rows, frameSize } = this.#slab;
     const stats = this.#stats;
     let bytes = 0;
+    let taken = 0;
     for (let i = 0; i < got; i++) {
       const start = this.#rx.address(i);
       const length = this.#rx.length(i);
-      const row = Math.floor(start / frameSize);
-      // The kernel writes the ring; still nothing that it says is believed beyond our frames.
-      if (row < 0 || row >= frames || length < 0 || start + length > (row + 1) * frameSize || this.#held[row] !== 1)
+      const row = this.#takeBack(start, TO_RECEIVE);
+      if (row < 0) continue;
+      // The kernel writes the ring; still nothing that it says is believed beyond the frame.
+      if (length < 0 || start + length > (row + 1) * frameSize) {
+        this.#pool.give(row);
         continue;
-      this.#held[row] = 0;
+      }
       resetRow(rows, row, start, start + length, RowState.RECEIVED);
       rows[row * Row.WORDS + Row.LOWER] = this.#index;
       bytes += length;
+      taken++;
       burst.list[burst.length++] = row;
     }
     this.#rx.done(got);
     this.#stock -= got;
-    stats[PortStat.RECEIVED] = stats[PortStat.RECEIVED]! + got;
+    stats[PortStat.RECEIVED] = stats[PortStat.RECEIVED]! + taken;
+    if (taken < got) stats[PortStat.OVERRUN] = stats[PortStat.OVERRUN]! + got - taken;
     stats[PortStat.RECEIVED_BYTES] = stats[PortStat.RECEIVED_BYTES]! + bytes;
     this.#refill();
-    return got;
+    return taken;
   }
 
   get held(): number {
     let held = 0;
-    for (const mark of this.#held) held += mark;
+    for (const mark of this.#held) if (mark !== 0) held++;
     return held;
   }
 
@@ -241,7 +249,7 @@ class XskPort implements Port {
     this.#crypto.close();
     this.#binding.xskClose(this.fd, this.#place.memory, this.#place.pages, this.#place.bytes);
     this.#place.release(this.fd);
-    for (let row = 0; row < this.#held.length; row++) if (this.#held[row] === 1) this.#pool.give(row);
+    for (let row = 0; row < this.#held.length; row++) if (this.#held[row] !== 0) this.#pool.give(row);
     this.#held.fill(0);
     this.#posted.complete(this.#sending);
     this.#sending = 0;
@@ -259,19 +267,26 @@ class XskPort implements Port {
       const n = this.#completion.peek(BATCH);
       if (n === 0) break;
       for (let i = 0; i < n; i++) {
-        const row = Math.floor(this.#completion.address(i) / this.#slab.frameSize);
-        if (row < 0 || row >= this.#slab.frames || this.#held[row] !== 1) continue;
-        this.#held[row] = 0;
+        const row = this.#takeBack(this.#completion.address(i), TO_SEND);
+        if (row < 0) continue;
         this.#pool.give(row);
+        total++;
       }
       this.#completion.done(n);
-      total += n;
     }
     if (total > 0) {
       this.#sending -= total;
       this.#posted.complete(total);
     }
     return total;
+  }
+
+  /** The frame of an address that the device gives back, or -1 when it has no such frame for that. */
+  #takeBack(address: number, what: number): number {
+    const row = Math.floor(address / this.#slab.frameSize);
+    if (row < 0 || row >= this.#slab.frames || this.#held[row] !== what) return -1;
+    this.#held[row] = 0;
+    return row;
   }
 
   /** Keeps the device's stock of free frames up to its share. */
@@ -283,7 +298,7 @@ class XskPort implements Port {
       if (n <= 0) break;
       for (let i = 0; i < n; i++) {
         const row = this.#pool.take();
-        this.#held[row] = 1;
+        this.#held[row] = TO_RECEIVE;
         this.#fill.put(i, row * frameSize);
       }
       this.#fill.give(n);

@@ -41,7 +41,12 @@ abstract class Ring {
       this.#consumerSeen = Atomics.load(this.words, this.#consumer);
       free = this.#size - ((this.#producerSeen - this.#consumerSeen) | 0);
     }
-    return free;
+    return this.#believed(free);
+  }
+
+  /** A count that the other side's position gives; 0 for one that no ring of this size can have: it is not followed. */
+  #believed(count: number): number {
+    return count >= 0 && count <= this.#size ? count : 0;
   }
 
   /** For a producer: index of the entry `i` places on. */
@@ -61,7 +66,7 @@ abstract class Ring {
       this.#producerSeen = Atomics.load(this.words, this.#producer);
       ready = (this.#producerSeen - this.#consumerSeen) | 0;
     }
-    return Math.min(ready, most);
+    return Math.min(this.#believed(ready), most);
   }
 
   /** For a consumer: index of the entry `i` places on. */
