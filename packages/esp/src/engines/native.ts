@@ -45,39 +45,45 @@ const ESN = 1;
 const IMPLICIT_IV = 2;
 
 /** The addon's number for a transform; 0 where it has none. */
-function kindOf({ cipher, hash, legacy }: Algorithm, provider: AeadProvider): number {
+function kindOf({ cipher, hash, legacy }: Algorithm): number {
   if (cipher === 'aes-gcm') return GCM;
   if (cipher === 'chacha20-poly1305') return CHACHA;
-  return cipher === 'aes-cbc' && hash !== null && !legacy && provider === 'openssl' ? CBC_HMAC : 0;
+  return cipher === 'aes-cbc' && hash !== null && !legacy ? CBC_HMAC : 0;
 }
 
-/** One addon call per burst, in place. Belongs to one worker. */
+/**
+ * One addon call per burst, in place. Belongs to one worker. libipsec-mb does CBC with an HMAC only in jobs of many packets
+ * and has no random numbers for the IVs: OpenSSL does those, in the same call.
+ */
 class NativeEngine implements CryptoEngine {
   readonly name: string;
   readonly algorithms: readonly AlgorithmName[];
   readonly #binding: AeadBinding;
   readonly #provider: AeadProvider;
+  /** Whose CBC; null where there is none. */
+  readonly #cbc: AeadProvider | null;
   #slab: FrameSlab | null = null;
   #slabId = -1;
 
   constructor(binding: AeadBinding, provider: AeadProvider) {
     this.name = `native (${provider})`;
-    this.algorithms = ALGORITHM_NAMES.filter((name) => kindOf(ALGORITHMS[name], provider) !== 0);
     this.#binding = binding;
     this.#provider = provider;
+    this.#cbc = binding.ready(PROVIDER.openssl) === 0 ? 'openssl' : null;
+    this.algorithms = ALGORITHM_NAMES.filter((name) => this.#providerOf(kindOf(ALGORITHMS[name])) !== null);
   }
 
   install(algorithm: AlgorithmName, key: SaKey, options: EngineKeyOptions): number {
     const a = ALGORITHMS[algorithm];
-    const kind = kindOf(a, this.#provider);
-    if (kind === 0 || (options.icvLength ?? a.icvLength) !== a.icvLength) throw this.#unsupported(algorithm);
+    const kind = kindOf(a);
+    const provider = this.#providerOf(kind);
+    if (provider === null || (options.icvLength ?? a.icvLength) !== a.icvLength) throw this.#unsupported(algorithm);
     const flags = (options.esn ? ESN : 0) | (a.iv === 'implicit' ? IMPLICIT_IV : 0);
-    const provider = PROVIDER[this.#provider];
     const { ivLength, icvLength, saltLength, integrityKeyLength } = a;
     const material = key.reveal().slice();
     const number = this.#binding.install(
       material,
-      provider,
+      PROVIDER[provider],
       kind,
       flags,
       ivLength,
@@ -108,6 +114,10 @@ class NativeEngine implements CryptoEngine {
       this.#slab = slab;
     }
     return this.#slabId;
+  }
+
+  #providerOf(kind: number): AeadProvider | null {
+    return kind === 0 ? null : kind === CBC_HMAC ? this.#cbc : this.#provider;
   }
 
   #unsupported(what: string): XfrmError {
