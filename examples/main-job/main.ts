@@ -8,7 +8,7 @@ import { writeFileSync } from 'node:fs';
 import { dirname, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { ENGINE_NAMES, type EngineName, openEngine } from 'espalier';
+import { describeEngine, ENGINE_NAMES, type EngineName } from 'espalier';
 import { Interrupted, runJob, selfTest } from './job.ts';
 import { MockStage } from './mock/stage.ts';
 import { kernelCould, obstacle } from './obstacle.ts';
@@ -91,7 +91,7 @@ async function main(): Promise<number> {
   if (options === null) return 2;
   const began = performance.now();
   const { engine, bytes, json } = options;
-  const name = openEngine(engine).name;
+  const name = describeEngine(engine);
   const mock = onMock(options.mock);
   if (mock === 'refused') return 1;
   const { plans, successors } = makePlans(engine, mock ? 'mock' : 'real');

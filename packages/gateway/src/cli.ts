@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util';
 import { XfrmError } from '@espalier/xfrm';
 import { loadConfig } from './config.ts';
 import { openDevices } from './devices.ts';
+import { describeEngine } from './engine.ts';
 import { onEvents } from './events.ts';
 import { Gateway } from './gateway.ts';
 import { type MetricsServer, serveMetrics } from './metrics.ts';
@@ -130,6 +131,7 @@ async function run(file: string, plan: GatewayPlan, every: number, json: boolean
   const line = (): string => (json ? statsLine(gateway) : counters(gateway.stats()));
   const ticker = every > 0 ? setInterval(() => say(line()), every * 1000) : null;
   say(`running: ${summary(plan)}`);
+  say(`engine: ${describeEngine(plan.engine)}`);
   const code = await ended;
   if (ticker !== null) clearInterval(ticker);
   process.off('SIGHUP', reload);

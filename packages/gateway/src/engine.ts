@@ -1,5 +1,5 @@
 /** Which engine seals and opens: chosen once per worker, overridable, said aloud. */
-import { jointEngine, nativeEngine, nobleEngine, SECOND_KEYS } from '@espalier/esp';
+import { type AeadProvider, jointEngine, nativeEngine, nobleEngine, SECOND_KEYS } from '@espalier/esp';
 import { nodeEngine } from '@espalier/esp/node';
 import { aead, load } from '@espalier/native';
 import { type CryptoEngine, XfrmError } from '@espalier/xfrm';
@@ -23,12 +23,28 @@ export function openEngine(name: EngineName): CryptoEngine {
     if (engine !== null) return jointEngine(engine, nodeEngine({ firstKey: SECOND_KEYS }));
   }
   if (name === 'auto') return nodeEngine();
+  throw new XfrmError({ code: 'UNSUPPORTED', device: 'the gateway', what: `engine ${name} (${whyNot(name)})` });
+}
+
+/** The engine that a name opens, and why it is that one: for `auto`, what is faster and not here. */
+export function describeEngine(name: EngineName): string {
+  const engine = openEngine(name);
+  if (name !== 'auto') return `${engine.name}, as asked`;
+  const missing: string[] = [];
+  for (const provider of ['ipsec-mb', 'openssl'] as const) {
+    const reason = whyNot(provider);
+    if (reason === null) break;
+    missing.push(`no ${provider} (${reason})`);
+  }
+  return `${engine.name}, ${missing.length === 0 ? 'the fastest there is' : `for want of a faster one: ${missing.join(', ')}`}`;
+}
+
+/** Why a provider of the addon's is not on this machine, or null. */
+function whyNot(provider: AeadProvider): string | null {
   const found = load();
-  const why =
-    found.binding === null
-      ? `no native addon: ${found.reason}; ${found.mend}`
-      : name === 'ipsec-mb'
-        ? 'libipsec-mb 1.1 to 1.5 is not installed; Debian: apt-get install libipsec-mb1'
-        : 'this node binary does not export its OpenSSL';
-  throw new XfrmError({ code: 'UNSUPPORTED', device: 'the gateway', what: `engine ${name} (${why})` });
+  if (found.binding === null) return `no native addon: ${found.reason}; ${found.mend}`;
+  if (nativeEngine(aead()!, provider) !== null) return null;
+  return provider === 'ipsec-mb'
+    ? 'libipsec-mb 1.1 to 1.5 is not installed; Debian: apt-get install libipsec-mb1'
+    : 'this node binary does not export its OpenSSL';
 }

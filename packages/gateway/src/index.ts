@@ -1,7 +1,7 @@
 export { loadConfig, parseConfig } from './config.ts';
 export { type Devices, type InsideDevice, openDevices } from './devices.ts';
 export { dropPrivileges } from './drop-privileges.ts';
-export { ENGINE_NAMES, type EngineName, openEngine } from './engine.ts';
+export { describeEngine, ENGINE_NAMES, type EngineName, openEngine } from './engine.ts';
 export {
   type AuditEvent,
   EVENT_CHANNELS,
