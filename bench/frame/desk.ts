@@ -12,7 +12,15 @@ import {
   type RowState,
   resetRow,
 } from '@espalier/wire';
-import { ALGORITHMS, type AlgorithmName, type CryptoEngine, type PolicyTicket, SaKey, XfrmError } from '@espalier/xfrm';
+import {
+  ALGORITHMS,
+  type AlgorithmName,
+  type CryptoEngine,
+  type LinkType,
+  type PolicyTicket,
+  SaKey,
+  XfrmError,
+} from '@espalier/xfrm';
 import { openEngine } from 'espalier';
 import { nullEngine } from './null-engine.ts';
 import { V4 } from './packets.ts';
@@ -87,14 +95,14 @@ export interface SaPair {
   readonly allocator: SequenceAllocator;
 }
 
-/** Both ends of one SA: tunnel mode over IPv4 and Ethernet, ESN, window 1024. */
+/** Both ends of one SA: tunnel mode over IPv4 and Ethernet (or, on `esp-udp`, a socket's), ESN, window 1024. */
 export function saPair(
   algorithm: AlgorithmName,
-  more: { slot?: number; spi?: number; offload?: boolean } = {},
+  more: { slot?: number; spi?: number; offload?: boolean; esn?: boolean; linkType?: LinkType } = {},
 ): SaPair {
-  const { slot = 0, spi = 0x1000, offload = false } = more;
-  const window = ReplayWindow.create({ size: 1024, esn: true });
-  const allocator = SequenceAllocator.create({ esn: true });
+  const { slot = 0, spi = 0x1000, offload = false, esn = true, linkType = 'ethernet' } = more;
+  const window = ReplayWindow.create({ size: 1024, esn });
+  const allocator = SequenceAllocator.create({ esn });
   const common = {
     slot,
     spi,
@@ -102,11 +110,11 @@ export function saPair(
     mode: 'tunnel' as const,
     algorithm,
     icvLength: ALGORITHMS[algorithm].icvLength,
-    esn: true,
+    esn,
     key: SaKey.import(algorithm, material(algorithm)).share(),
     encap: null,
   };
-  const link = Uint8Array.of(2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0, 0);
+  const link = linkType === 'ethernet' ? Uint8Array.of(2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0, 0) : null;
   return {
     out: {
       ...common,
@@ -135,7 +143,7 @@ export function protectAll(slot: number): PolicyTicket[] {
   }));
 }
 
-export function pathOf(desk: Desk, engine: CryptoEngine, maxSas = 4): EspPath {
+export function pathOf(desk: Desk, engine: CryptoEngine, maxSas = 4, linkType: LinkType = 'ethernet'): EspPath {
   const capacity = desk.burst.list.length;
-  return new EspPath({ slab: desk.slab, engine, maxSas, linkType: 'ethernet', offloads: null, capacity });
+  return new EspPath({ slab: desk.slab, engine, maxSas, linkType, offloads: null, capacity });
 }

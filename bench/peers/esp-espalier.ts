@@ -1,4 +1,7 @@
-/** Our side of the ESP contests: what c/esp-contender.h does, through EspPath. `ENGINE ALGORITHM SIZE JOB FILE MS`. */
+/**
+ * Our side of the ESP contests: what c/esp-contender.h does, through EspPath. `ENGINE LINK ALGORITHM SIZE JOB FILE MS`; on
+ * LINK `esp-udp` rows begin at the ESP header, and the SA is without ESN.
+ */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { type Burst, createBurst, Row, RowState, resetRow } from '@espalier/wire';
 import type { AlgorithmName } from '@espalier/xfrm';
@@ -13,18 +16,16 @@ const STORE = 4096;
 /** V8 needs longer than a C compiler's output. */
 const WARM_UP_MS = 700;
 
-const [engine, name, size, job, file, ms] = process.argv.slice(2) as [
+const [engine, link, name, size, job, file, ms] = process.argv.slice(2) as [
   EngineName,
+  'ethernet' | 'esp-udp',
   AlgorithmName,
-  string,
-  string,
-  string,
-  string,
+  ...string[],
 ];
 const inner = ipv4(Number(size));
 const desk = new Desk(BUFFERS);
 const { slab } = desk;
-const path = pathOf(desk, engineOf(engine));
+const path = pathOf(desk, engineOf(engine), 1, link);
 const bursts: Burst[] = Array.from({ length: BUFFERS / BURST }, () => {
   const burst = createBurst(slab, BURST);
   while (burst.length < BURST) burst.list[burst.length++] = desk.pool.take();
@@ -35,7 +36,7 @@ let added = false;
 function freshSa(): void {
   if (added) path.remove(0);
   added = true;
-  const pair = saPair(name);
+  const pair = saPair(name, { linkType: link, esn: link === 'ethernet' });
   if (job === 'seal' || job === 'encap') path.addOutbound(pair.out);
   else path.addInbound(pair.in);
 }
@@ -67,11 +68,11 @@ function seal(): void {
       out.push(Uint8Array.of(frame.length >> 8, frame.length), frame.slice());
     }
   }
-  writeFileSync(file, Buffer.concat(out));
+  writeFileSync(file!, Buffer.concat(out));
 }
 
 function load(): Uint8Array[] {
-  const bytes = readFileSync(file);
+  const bytes = readFileSync(file!);
   const frames: Uint8Array[] = [];
   for (let at = 0; at < bytes.length; at += 2 + bytes.readUInt16BE(at))
     frames.push(bytes.subarray(at + 2, at + 2 + bytes.readUInt16BE(at)));

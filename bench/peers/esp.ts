@@ -26,16 +26,21 @@ interface EspContest {
   /** Our engine. */
   readonly engine: string;
   readonly compile: () => Command;
-  /** Bytes in front of the ESP header in the peer's frames, and in ours. */
-  readonly peerHeader: number;
+  /** `ethernet`: behind an outer header, with ESN; `esp-udp`: from the ESP header on, without. */
+  readonly link: 'ethernet' | 'esp-udp';
+  /** The peer's IV is the number too, so that both seal to the same bytes. */
+  readonly sameIv: boolean;
+  readonly notes: readonly string[];
   /** Most that ours may cost, as a part of the peer's. */
   readonly goal: (variant: Variant) => number;
 }
 
-const OUR_HEADER = 34;
+/** Ethernet and IPv4. */
+const OUTER_HEADER = 34;
 
 /** Frames of `file`, from the ESP header on. */
-function espOf(file: string, header: number): Buffer {
+function espOf(file: string, link: EspContest['link']): Buffer {
+  const header = link === 'ethernet' ? OUTER_HEADER : 0;
   const bytes = readFileSync(file);
   const frames: Buffer[] = [];
   for (let at = 0; at < bytes.length; at += 2 + bytes.readUInt16BE(at))
@@ -46,7 +51,7 @@ function espOf(file: string, header: number): Buffer {
 async function run(c: EspContest, options: ContestOptions): Promise<Outcome> {
   const peer = titled(c.peer);
   const ours = `espalier, ${c.engine}`;
-  const commands: Record<string, Command> = { [peer]: c.compile(), [ours]: await oursWith(c.engine) };
+  const commands: Record<string, Command> = { [peer]: c.compile(), [ours]: await oursWith(c.engine, c.link) };
   const folder = join('build', 'peers', 'frames');
   mkdirSync(folder, { recursive: true });
   const sealedBy = (who: string, { algorithm, size }: Variant): string =>
@@ -58,10 +63,10 @@ async function run(c: EspContest, options: ContestOptions): Promise<Outcome> {
     const task = (who: string, job: string, file: string) =>
       ask(commands[who]!, String(v.algorithm), String(v.size), job, file, '0');
     for (const who of [peer, ours]) await task(who, 'seal', sealedBy(who, v));
-    if (!espOf(sealedBy(peer, v), c.peerHeader).equals(espOf(sealedBy(ours, v), OUR_HEADER)))
+    if (c.sameIv && !espOf(sealedBy(peer, v), c.link).equals(espOf(sealedBy(ours, v), c.link)))
       throw new Error(`${c.name}: ${v.algorithm}, ${v.size}: ours and the peer seal to different bytes`);
-    await task(ours, 'open', sealedBy(ours, v));
-    await task(peer, 'open', sealedBy(peer, v));
+    await task(ours, 'open', sealedBy(peer, v));
+    await task(peer, 'open', sealedBy(ours, v));
   }
   const rows: Row[] = variants.flatMap((variant) =>
     [peer, ours].map((contender) => ({ variant, contender, rounds: [] })),
@@ -77,12 +82,12 @@ async function run(c: EspContest, options: ContestOptions): Promise<Outcome> {
     ),
   );
   const ratios = variants.flatMap((v) => costRatio(rows, v, ours, peer, c.goal(v)));
-  return { contest: c.name, about: c.about, unit: 'ns per packet', rows, ratios, missing: [], notes: [] };
+  return { contest: c.name, about: c.about, unit: 'ns per packet', rows, ratios, missing: [], notes: c.notes };
 }
 
-async function oursWith(engine: string): Promise<Command> {
+async function oursWith(engine: string, link: string): Promise<Command> {
   const { file, args } = await bundleOurs('esp-espalier');
-  return { file, args: [...args, engine] };
+  return { file, args: [...args, engine, link] };
 }
 
 function contest(c: EspContest): Contest {
@@ -100,6 +105,25 @@ export const dpdk: Contest = contest({
     const libraries = ['eal', 'ipsec', 'cryptodev', 'mbuf', 'mempool'].map((l) => `-lrte_${l}`);
     return compileC('dpdk-ipsec', ['-Wno-deprecated-declarations', ...pkgConfig('--cflags', 'libdpdk'), ...libraries]);
   },
-  peerHeader: 34,
+  link: 'ethernet',
+  sameIv: true,
+  notes: [],
   goal: ({ work, algorithm }) => (algorithm === 'chacha20poly1305' ? 1.1 : work === 'encap' ? 1 : 0.95),
+});
+
+/** Where Debian puts strongSwan's libraries. */
+const STRONGSWAN = '/usr/lib/ipsec';
+
+export const libipsec: Contest = contest({
+  name: 'libipsec',
+  about: "ESP in UDP on one core, no ESN, beside strongSwan's libipsec with its openssl plugin",
+  peer: PEERS.libipsec,
+  needs: [PEERS.compiler, PEERS.libipsec],
+  algorithms: ['aes128gcm16'],
+  engine: 'openssl',
+  compile: () => compileC('libipsec', [`-L${STRONGSWAN}`, `-Wl,-rpath,${STRONGSWAN}`, '-lipsec', '-lstrongswan']),
+  link: 'esp-udp',
+  sameIv: false,
+  notes: [`OpenSSL of this Node: ${process.versions.openssl}`],
+  goal: () => 0.35,
 });

@@ -8,10 +8,10 @@ import { UsageError } from '../frame/options.ts';
 import { progress } from '../frame/progress.ts';
 import { headline } from '../frame/table.ts';
 import { type Contest, type Outcome, report } from './contest.ts';
-import { dpdk } from './esp.ts';
+import { dpdk, libipsec } from './esp.ts';
 import { howToGet, install } from './packages.ts';
 
-const CONTESTS: readonly Contest[] = [dpdk];
+const CONTESTS: readonly Contest[] = [dpdk, libipsec];
 
 const USAGE = `usage: pnpm bench:peers [--install] [--only ${CONTESTS.map((c) => c.name).join(' | ')}]... [--rounds N] [--ms N] [--out FILE]
        --install  installs what is missing from Debian, as root, and says what`;

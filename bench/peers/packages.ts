@@ -12,10 +12,10 @@ export const PEERS = {
   ipsecMb: { name: 'libipsec-mb', packages: ['libipsec-mb1'] },
   ipsecMbHeaders: { name: "libipsec-mb's headers", packages: ['libipsec-mb-dev'] },
   dpdk: { name: 'DPDK', packages: ['libdpdk-dev', 'pkg-config'] },
-  libipsec: { name: 'strongSwan libipsec', packages: ['libcharon-extra-plugins', 'libstrongswan'] },
+  libipsec: { name: 'strongSwan libipsec', packages: ['libcharon-extra-plugins', 'libstrongswan-standard-plugins'] },
   charon: {
     name: 'strongSwan kernel-libipsec',
-    packages: ['charon-systemd', 'strongswan-swanctl', 'libcharon-extra-plugins', 'libstrongswan'],
+    packages: ['charon-systemd', 'strongswan-swanctl', 'libcharon-extra-plugins', 'libstrongswan-standard-plugins'],
   },
   wireguard: { name: 'wireguard-go', packages: ['wireguard-go', 'wireguard-tools'] },
   tools: { name: 'network tools', packages: ['iproute2', 'iperf3', 'ethtool'] },
