@@ -102,10 +102,10 @@ export function costRatio(rows: readonly Row[], variant: Variant, ours: string, 
   const [a, b] = [find(ours), find(peer)];
   if (a === undefined || b === undefined) return [];
   const ratio = leastOf(a) / leastOf(b);
-  return [{ variant, ours, peer, ratio, goal: `<= ${most}`, held: ratio <= most }];
+  return [{ variant, ours, peer, ratio, goal: `<= ${Number(most.toFixed(3))}`, held: ratio <= most }];
 }
 
-const leastOf = (row: Row): number => least({ ...row, anchor: null });
+export const leastOf = (row: Row): number => least({ ...row, anchor: null });
 
 /** The outcome as text. */
 export function report({ contest, about, unit, rows, ratios, missing, notes }: Outcome): string {
@@ -116,7 +116,7 @@ export function report({ contest, about, unit, rows, ratios, missing, notes }: O
     const cells = measured.map((r) => {
       const held = ratios.find((q) => q.variant === r.variant && q.ours === r.contender);
       const verdict = held
-        ? [held.ratio.toFixed(2), `${held.goal} of ${held.peer}`, held.held ? '' : 'missed']
+        ? [held.ratio.toFixed(2), `${held.goal}${held.peer && ` of ${held.peer}`}`, held.held ? '' : 'missed']
         : ['', '', ''];
       return [
         ...axes.map((axis) => String(r.variant[axis])),
