@@ -1,7 +1,7 @@
 /**
  * Our side of the AF_XDP contest. `forward A B FRAMES SIZE MS` does what c/xdp-loop.c does; `encap` and `decap` in its place,
  * with `G0 G1 SLAVE SIZE MS`, are the whole way of a packet on one thread: received on G1, sealed or opened, split over a bond of
- * SLAVE0 and SLAVE1, sent; this thread also sends what is received, from G0.
+ * SLAVE0 and SLAVE1, sent; this thread also sends what is received, from G0, and `alone` behind MS leaves the time of that out.
  */
 import { createUmem, openXskPort, XskDevice } from '@espalier/af-xdp';
 import { BondPort, ReplicaTable, SnapshotPublisher, XMIT_HASH_POLICIES, xmitHash } from '@espalier/bond';
@@ -32,7 +32,15 @@ const FLOWS = 64;
 const LINK = Uint8Array.of(2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0);
 const NO_HANDLES: HandleSource = { resolve: () => 0 };
 
-const [work, a, b, third, size, ms] = process.argv.slice(2) as [string, string, string, string, string, string];
+const [work, a, b, third, size, ms, alone] = process.argv.slice(2) as [
+  string,
+  string,
+  string,
+  string,
+  string,
+  string,
+  string?,
+];
 
 /** Ports over one memory, one per interface. */
 function openPorts(names: readonly string[], slab: FrameSlab, pools: readonly FramePool[]): Port[] {
@@ -43,19 +51,23 @@ function openPorts(names: readonly string[], slab: FrameSlab, pools: readonly Fr
   });
 }
 
-/** Calls `round`, which says how many packets it moved, until the time is over. */
-function measure(round: () => number): object {
+/** Calls `round`, which says how many packets it moved, until the time is over; what `before` takes may be left out. */
+function measure(round: () => number, before: (() => void) | null = null, leaveOut = false): object {
   const samples: number[] = [];
   const began = performance.now();
   const until = began + WARM_UP_MS + Number(ms);
   for (let start = began; start < until; start = performance.now()) {
     let packets = 0;
+    let apart = 0;
     while (packets < PACKETS_A_SAMPLE) {
+      const at = leaveOut ? performance.now() : 0;
+      before?.();
+      if (leaveOut) apart += performance.now() - at;
       const n = round();
       packets += n;
       if (n === 0 && performance.now() - start > 1000) throw new Error('the frames are lost');
     }
-    if (start - began >= WARM_UP_MS) samples.push(((performance.now() - start) * 1e6) / packets);
+    if (start - began >= WARM_UP_MS) samples.push(((performance.now() - start - apart) * 1e6) / packets);
   }
   samples.sort((x, y) => x - y);
   const mean = samples.reduce((x, y) => x + y, 0) / samples.length;
@@ -206,8 +218,7 @@ async function whole(): Promise<object> {
     generator.xmit(sending);
   };
   let rounds = 0;
-  const figures = measure(() => {
-    generate();
+  const round = (): number => {
     let moved = 0;
     for (let n = inside.poll(burst); n > 0; n = inside.poll(burst)) {
       bond.pin();
@@ -234,7 +245,8 @@ async function whole(): Promise<object> {
     }
     if (++rounds % REAP_EVERY === 0) for (const port of [generator, inside, ...slaves]) port.reap();
     return moved;
-  });
+  };
+  const figures = measure(round, generate, alone === 'alone');
   if (drops.some((n) => n > 0)) throw new Error(`packets were dropped: ${drops.join(' ')}`);
   return figures;
 }

@@ -44,10 +44,12 @@ async function contest(options: ContestOptions): Promise<Outcome> {
   const ours = pinned(await bundleOurs('xdp-espalier'));
   const c = pinned(compileC('xdp-loop', []));
   const forward: Variant = { work: 'receive, send on', size: SIZE };
-  const wholes = ['encap', 'decap'].map((work) => ({
-    work,
-    variant: { work: `receive, ${work}, split, send`, size: SIZE } as Variant,
-  }));
+  const wholes = ['encap', 'decap'].flatMap((work) =>
+    ['', 'alone'].map((alone) => {
+      const variant: Variant = { work: `receive, ${work}, split, send${alone ? '' : '; and the sender'}`, size: SIZE };
+      return { work, alone, variant };
+    }),
+  );
   const rows: Row[] = [
     { variant: forward, contender: C, rounds: [] },
     { variant: forward, contender: OURS, rounds: [] },
@@ -62,8 +64,8 @@ async function contest(options: ContestOptions): Promise<Outcome> {
       const ms = String(options.milliseconds);
       if (contender === C) return ask<Round>(c, ...ends, String(GOING), String(SIZE), ms);
       if (variant === forward) return ask<Round>(ours, 'forward', ...ends, String(GOING), String(SIZE), ms);
-      const { work } = wholes.find((w) => w.variant === variant)!;
-      return ask<Round>(ours, work, ...ends, name('s'), String(SIZE), ms);
+      const { work, alone } = wholes.find((w) => w.variant === variant)!;
+      return ask<Round>(ours, work, ...ends, name('s'), String(SIZE), ms, alone);
     });
   } finally {
     for (const [one] of pairs) spawnSync('ip', ['link', 'del', one]);
@@ -87,7 +89,9 @@ async function contest(options: ContestOptions): Promise<Outcome> {
     rows,
     ratios: [...costRatio(rows, forward, OURS, C, 1 / RATE_GOAL), ...wholeRatios],
     missing: [],
-    notes: ['The whole way holds its own generator: a packet crosses two veth pairs, one to us and one from us.'],
+    notes: [
+      'A packet of the whole way crosses two veth pairs, one to us and one from us, all on this core; "the sender" is the first.',
+    ],
   };
 }
 

@@ -93,7 +93,11 @@ static void open_end(struct end *e, const char *name, int share) {
                             .sxdp_flags = (uint16_t)(share < 0 ? XDP_USE_NEED_WAKEUP : XDP_SHARED_UMEM),
                             .sxdp_ifindex = (uint32_t)ifindex,
                             .sxdp_shared_umem_fd = share < 0 ? 0 : (uint32_t)share};
-  if (bind(e->fd, (struct sockaddr *)&to, sizeof to)) fail("cannot bind the AF_XDP socket");
+  /* The queue of a socket that has just been closed stays busy for a while. */
+  for (int i = 0; bind(e->fd, (struct sockaddr *)&to, sizeof to); i++) {
+    if (errno != EBUSY || i == 200) fail("cannot bind the AF_XDP socket");
+    usleep(10000);
+  }
   union bpf_attr attr = {0};
   uint32_t key = 0;
   attr.map_fd = (uint32_t)attach(ifindex);
