@@ -17,7 +17,9 @@ export function compileC(name: string, flags: readonly string[]): Command {
   mkdirSync(OUT, { recursive: true });
   const file = join(OUT, name);
   const source = join('bench', 'peers', 'c', `${name}.c`);
-  execFileSync('cc', ['-O3', '-march=native', '-o', file, source, ...flags], { stdio: ['ignore', 'ignore', 'pipe'] });
+  execFileSync('cc', ['-O3', '-march=native', '-Wno-address-of-packed-member', '-o', file, source, ...flags], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
   return { file, args: [] };
 }
 
@@ -27,9 +29,9 @@ export function pkgConfig(...args: string[]): string[] {
   return said.split(/\s+/).filter((flag) => !flag.startsWith('-march='));
 }
 
-/** Bundles NAME.ts of this folder against this tree's packages. */
-export async function bundleOurs(name: string): Promise<Command> {
+/** Bundles `from`.ts, by its place from this folder, against this tree's packages. */
+export async function bundleOurs(from: string, name: string = from): Promise<Command> {
   const file = join(OUT, `${name}.mjs`);
-  await bundleProgram(process.cwd(), process.cwd(), `import './peers/${name}.ts';`, file);
+  await bundleProgram(process.cwd(), process.cwd(), `import './peers/${from}.ts';`, file);
   return { file: process.execPath, args: [file] };
 }

@@ -12,6 +12,8 @@ export interface Round {
   readonly median: number;
   readonly mean: number;
   readonly samples: number;
+  /** CPU of what is measured, microseconds per packet, where that is another figure. */
+  readonly cpu?: number;
 }
 
 /** One contender at one variant. */
@@ -36,6 +38,8 @@ export interface Outcome {
   readonly contest: string;
   readonly about: string;
   readonly unit: string;
+  /** Of costs the least round counts, of rates the greatest. */
+  readonly better: 'less' | 'more';
   readonly rows: readonly Row[];
   readonly ratios: readonly Ratio[];
   /** Who was missing, and how to get them. */
@@ -101,32 +105,32 @@ export function costRatio(rows: readonly Row[], variant: Variant, ours: string, 
     rows.find((r) => r.variant === variant && r.contender === contender && r.rounds.length > 0);
   const [a, b] = [find(ours), find(peer)];
   if (a === undefined || b === undefined) return [];
-  const ratio = leastOf(a) / leastOf(b);
+  const ratio = bestOf(a, 'less') / bestOf(b, 'less');
   return [{ variant, ours, peer, ratio, goal: `<= ${Number(most.toFixed(3))}`, held: ratio <= most }];
 }
 
-export const leastOf = (row: Row): number => least({ ...row, anchor: null });
+/** The figure that counts. */
+export function bestOf(row: Row, better: Outcome['better']): number {
+  return better === 'less' ? least({ ...row, anchor: null }) : Math.max(...row.rounds.map((r) => r.median));
+}
 
 /** The outcome as text. */
-export function report({ contest, about, unit, rows, ratios, missing, notes }: Outcome): string {
+export function report({ contest, about, unit, better, rows, ratios, missing, notes }: Outcome): string {
   const lines = [`${contest}: ${about}; ${unit}`];
   const measured = rows.filter((r) => r.rounds.length > 0);
   if (measured.length > 0) {
     const axes = Object.keys(measured[0]!.variant);
-    const cells = measured.map((r) => {
-      const held = ratios.find((q) => q.variant === r.variant && q.ours === r.contender);
-      const verdict = held
-        ? [held.ratio.toFixed(2), `${held.goal}${held.peer && ` of ${held.peer}`}`, held.held ? '' : 'missed']
-        : ['', '', ''];
-      return [
-        ...axes.map((axis) => String(r.variant[axis])),
-        r.contender,
-        ns(leastOf(r)),
-        ns(median({ ...r, anchor: null })),
-        ...verdict,
-      ];
+    const cells = measured.flatMap((r) => {
+      const figures = [bestOf(r, better), median({ ...r, anchor: null })].map((f) => (f < 10 ? f.toFixed(2) : ns(f)));
+      const verdicts = ratios
+        .filter((q) => q.variant === r.variant && q.ours === r.contender)
+        .map((q) => [q.ratio.toFixed(2), `${q.goal} of ${q.peer}`, q.held ? '' : 'missed']);
+      const row = [...axes.map((axis) => String(r.variant[axis])), r.contender, ...figures];
+      const [first = ['', '', ''], ...more] = verdicts;
+      return [[...row, ...first], ...more.map((verdict) => [...row.map(() => ''), ...verdict])];
     });
-    lines.push(table(axes.length + 1, [[...axes, 'contender', 'min', 'median', 'ratio', 'goal', ''], ...cells]));
+    const head = [...axes, 'contender', better === 'less' ? 'min' : 'max', 'median', 'ratio', 'goal', ''];
+    lines.push(table(axes.length + 1, [head, ...cells]));
   }
   return [...lines, ...notes, ...missing, ''].join('\n');
 }

@@ -82,7 +82,16 @@ async function run(c: EspContest, options: ContestOptions): Promise<Outcome> {
     ),
   );
   const ratios = variants.flatMap((v) => costRatio(rows, v, ours, peer, c.goal(v)));
-  return { contest: c.name, about: c.about, unit: 'ns per packet', rows, ratios, missing: [], notes: c.notes };
+  return {
+    contest: c.name,
+    about: c.about,
+    unit: 'ns per packet',
+    better: 'less',
+    rows,
+    ratios,
+    missing: [],
+    notes: c.notes,
+  };
 }
 
 async function oursWith(engine: string, link: string): Promise<Command> {

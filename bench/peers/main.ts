@@ -10,9 +10,10 @@ import { headline } from '../frame/table.ts';
 import { type Contest, type Outcome, report } from './contest.ts';
 import { dpdk, libipsec } from './esp.ts';
 import { howToGet, install } from './packages.ts';
+import { tunnel } from './tunnel.ts';
 import { afXdp } from './xdp.ts';
 
-const CONTESTS: readonly Contest[] = [dpdk, libipsec, afXdp];
+const CONTESTS: readonly Contest[] = [dpdk, libipsec, afXdp, tunnel];
 
 const USAGE = `usage: pnpm bench:peers [--install] [--only ${CONTESTS.map((c) => c.name).join(' | ')}]... [--rounds N] [--ms N] [--out FILE]
        --install  installs what is missing from Debian, as root, and says what`;
