@@ -17,18 +17,25 @@ export async function bundle(root: string, tree: string, names: readonly string[
     names.map(async (name) => {
       const contents = `import scenario from './scenarios/${name}.ts'; import { serve } from './frame/child.ts'; serve(scenario);`;
       const file = join(outdir, `${name}.mjs`);
-      await bundleProgram(root, tree, contents, file);
+      await bundleProgram(root, tree, { contents }, file);
       return { name, file };
     }),
   );
 }
 
-/** Bundles one program, TypeScript in `bench/`, against the packages of `tree`. */
-export async function bundleProgram(root: string, tree: string, contents: string, file: string): Promise<void> {
-  mkdirSync(dirname(file), { recursive: true });
+/** Bundles one program, a file or text in `bench/`, against the packages of `tree`. */
+export async function bundleProgram(
+  root: string,
+  tree: string,
+  source: { readonly file: string } | { readonly contents: string },
+  outfile: string,
+): Promise<void> {
+  mkdirSync(dirname(outfile), { recursive: true });
   await build({
-    stdin: { contents, resolveDir: join(root, 'bench'), loader: 'ts' },
-    outfile: file,
+    ...('file' in source
+      ? { entryPoints: [source.file] }
+      : { stdin: { contents: source.contents, resolveDir: join(root, 'bench'), loader: 'ts' } }),
+    outfile,
     bundle: true,
     format: 'esm',
     platform: 'node',

@@ -29,9 +29,9 @@ export function pkgConfig(...args: string[]): string[] {
   return said.split(/\s+/).filter((flag) => !flag.startsWith('-march='));
 }
 
-/** Bundles `from`.ts, by its place from this folder, against this tree's packages. */
-export async function bundleOurs(from: string, name: string = from): Promise<Command> {
+/** Bundles a TypeScript file, by default NAME.ts of this folder, against this tree's packages. */
+export async function bundleOurs(name: string, from: string = join('bench', 'peers', `${name}.ts`)): Promise<Command> {
   const file = join(OUT, `${name}.mjs`);
-  await bundleProgram(process.cwd(), process.cwd(), `import './peers/${from}.ts';`, file);
+  await bundleProgram(process.cwd(), process.cwd(), { file: from }, file);
   return { file: process.execPath, args: [file] };
 }

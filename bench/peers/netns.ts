@@ -18,6 +18,7 @@ const TICKS_A_SECOND = 100;
 export class Namespaces {
   readonly #names: readonly string[];
   readonly #children: ChildProcess[] = [];
+  #ending = false;
 
   constructor(prefix: string) {
     this.#names = SIDES.map((side) => `${prefix}${side}`);
@@ -52,7 +53,7 @@ export class Namespaces {
         said = (said + d).slice(-4000);
       });
     child.on('close', (code) => {
-      if (code) process.stderr.write(`${command.join(' ')} ended with ${code}: ${said}\n`);
+      if (code && !this.#ending) process.stderr.write(`${command.join(' ')} ended with ${code}: ${said}\n`);
     });
     this.#children.push(child);
     return child;
@@ -72,6 +73,7 @@ export class Namespaces {
 
   /** Ends what runs, politely first, and takes the namespaces away. */
   async end(): Promise<void> {
+    this.#ending = true;
     const running = this.#children.filter((c) => c.exitCode === null && c.signalCode === null);
     const ended = Promise.all(running.map((c) => new Promise((resolve) => c.once('close', resolve))));
     for (const child of running) child.kill('SIGTERM');

@@ -22,6 +22,7 @@ import { howToGet, PEERS, titled } from './packages.ts';
 const MTU = 1400;
 /** TCP payload of a packet of that size, with timestamps. */
 const PAYLOAD = MTU - 52;
+const GATEWAY = join('packages', 'gateway', 'src');
 const GOAL_OF_C = 0.65;
 const GOAL_GBPS = 5;
 
@@ -128,8 +129,8 @@ async function stream(tunnel: Tunnel, seconds: number): Promise<Round> {
 async function contest(options: ContestOptions): Promise<Outcome> {
   // A stream takes a while to get going.
   const seconds = Math.max(2, Math.round(options.milliseconds / 100));
-  await bundleOurs('../../packages/gateway/src/worker', 'worker');
-  const ours = espalier(await bundleOurs('../../packages/gateway/src/cli', 'cli'));
+  await bundleOurs('worker', join(GATEWAY, 'worker.ts'));
+  const ours = espalier(await bundleOurs('cli', join(GATEWAY, 'cli.ts')));
   const c = inC(compileC('tun-udp', ['-lIPSec_MB']));
   const tunnels = [c, ours];
   const absent = howToGet([PEERS.wireguard]);
