@@ -45,7 +45,7 @@ const [work, a, b, third, size, ms, alone] = process.argv.slice(2) as [
 /** Ports over one memory, one per interface. */
 function openPorts(names: readonly string[], slab: FrameSlab, pools: readonly FramePool[]): Port[] {
   return names.map((name, index) => {
-    const device = XskDevice.open({ name, index, ports: 1, watchMs: 0 });
+    const device = XskDevice.open({ name, index, ports: 1 });
     const context = { slab, pool: pools[index]!, engine: engineOf('none'), handles: NO_HANDLES };
     return openXskPort(device.ticket(0), context);
   });
