@@ -1,10 +1,9 @@
 /** One TCP stream between two namespaces through a tunnel of each contender. */
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Variant } from '../frame/scenario.ts';
-import { bundleOurs, type Command, compileC } from './build.ts';
+import { bundleOurs, compileC } from './build.ts';
 import {
   bestOf,
   type Contest,
@@ -15,87 +14,15 @@ import {
   type Row,
   takeTurns,
 } from './contest.ts';
-import { cpuSeconds, inner, Namespaces, outer, SIDES, type Side } from './netns.ts';
-import { howToGet, PEERS, titled } from './packages.ts';
+import { cpuSeconds, inner, Namespaces, SIDES } from './netns.ts';
+import { howToGet, PEERS, type Peer } from './packages.ts';
+import { espalier, inC, MTU, strongswan, type Tunnel, wireguard } from './tunnels.ts';
 
-/** Of the device inside, bytes; Ethernet's 1500 holds it with everybody's headers. */
-const MTU = 1400;
 /** TCP payload of a packet of that size, with timestamps. */
 const PAYLOAD = MTU - 52;
 const GATEWAY = join('packages', 'gateway', 'src');
 const GOAL_OF_C = 0.65;
 const GOAL_GBPS = 5;
-
-interface Tunnel {
-  readonly name: string;
-  /** The inside's device. */
-  readonly device: string;
-  /** Starts one side's process, which makes the device; what it returns is the process whose CPU counts. */
-  start(spaces: Namespaces, side: Side, folder: string): number;
-  /** With the device there: what is left to do on a side. */
-  finish?(spaces: Namespaces, side: Side, folder: string): void;
-}
-
-/** The gateway's command, with its config in a file. */
-function espalier(command: Command): Tunnel {
-  return {
-    name: 'espalier, ipsec-mb',
-    device: 'inside0',
-    start(spaces, side, folder) {
-      const peer = (1 - side) as Side;
-      const sa = (name: string, direction: string, from: Side, to: Side) => ({
-        name,
-        direction,
-        spi: 0x1000 + from,
-        source: outer(from),
-        destination: outer(to),
-        algorithm: 'aes128gcm16',
-        key: `000102030405060708090a0b0c0d0e0f0102030${from}`,
-      });
-      const plan = {
-        workers: 1,
-        engine: 'ipsec-mb',
-        bond: { mode: 'active-backup', lowers: [{ kind: 'udp', name: 'u0', local: outer(side), peer: outer(peer) }] },
-        inside: { kind: 'tun', name: 'inside0', mtu: MTU },
-        sas: [sa('out', 'out', side, peer), sa('in', 'in', peer, side)],
-        policies: [{ source: '10.9.0.0/24', destination: '10.9.0.0/24', action: 'protect', sa: 'out' }],
-      };
-      const file = join(folder, `gateway${side}.json`);
-      writeFileSync(file, JSON.stringify(plan));
-      return spaces.start(side, [command.file, ...command.args, 'run', file]).pid!;
-    },
-  };
-}
-
-function inC(command: Command): Tunnel {
-  return {
-    name: 'C, TSO, GSO, ipsec-mb',
-    device: 'tun0',
-    start: (spaces, side) => spaces.start(side, [command.file, 'tun0', outer(side), outer((1 - side) as Side)]).pid!,
-  };
-}
-
-function wireguard(): Tunnel {
-  const keys = SIDES.map(() => {
-    const secret = spawnSync('wg', ['genkey'], { encoding: 'utf8' }).stdout.trim();
-    return { secret, public: spawnSync('wg', ['pubkey'], { encoding: 'utf8', input: secret }).stdout.trim() };
-  });
-  return {
-    name: titled(PEERS.wireguard),
-    device: 'wg0',
-    start: (spaces, side) => spaces.start(side, ['wireguard-go', '-f', deviceOf(side)]).pid!,
-    finish(spaces, side, folder) {
-      const file = join(folder, `wg${side}.key`);
-      writeFileSync(file, keys[side]!.secret, { mode: 0o600 });
-      const peer = (1 - side) as Side;
-      const about = ['peer', keys[peer]!.public, 'allowed-ips', '0.0.0.0/0', 'endpoint', `${outer(peer)}:51820`];
-      spaces.run(side, 'wg', 'set', deviceOf(side), 'listen-port', '51820', 'private-key', file, ...about);
-    },
-  };
-}
-
-/** wireguard-go's control sockets are named by the device and shared by namespaces. */
-const deviceOf = (side: Side): string => `wg${side}`;
 
 /** One stream from side 0 to side 1: Gb/s, and CPU of both ends' tunnel processes together, microseconds per inner packet. */
 async function stream(tunnel: Tunnel, seconds: number): Promise<Round> {
@@ -106,12 +33,14 @@ async function stream(tunnel: Tunnel, seconds: number): Promise<Round> {
   try {
     const pids = SIDES.map((side) => tunnel.start(spaces, side, folder));
     for (const side of SIDES) {
-      const device = tunnel.device === 'wg0' ? deviceOf(side) : tunnel.device;
+      const device = tunnel.device(side);
       await spaces.until(() => spaces.run(side, 'ip', 'link', 'show', device));
+      const bits = tunnel.addressed === undefined ? 24 : 32;
+      spaces.run(side, 'ip', 'addr', 'replace', `${inner(side)}/${bits}`, 'dev', tunnel.addressed ?? device);
       tunnel.finish?.(spaces, side, folder);
-      spaces.run(side, 'ip', 'addr', 'replace', `${inner(side)}/24`, 'dev', device);
       spaces.run(side, 'ip', 'link', 'set', device, 'mtu', String(MTU), 'up');
     }
+    tunnel.connect?.(spaces);
     await spaces.until(() => spaces.run(0, 'ping', '-c', '1', '-W', '1', inner(1)));
     spaces.start(1, ['iperf3', '-s']);
     await sleep(300);
@@ -133,8 +62,12 @@ async function contest(options: ContestOptions): Promise<Outcome> {
   const ours = espalier(await bundleOurs('cli', join(GATEWAY, 'cli.ts')));
   const c = inC(compileC('tun-udp', ['-lIPSec_MB']));
   const tunnels = [c, ours];
-  const absent = howToGet([PEERS.wireguard]);
-  if (absent.length === 0) tunnels.push(wireguard());
+  const others: readonly (readonly [Peer, () => Tunnel])[] = [
+    [PEERS.wireguard, wireguard],
+    [PEERS.charon, strongswan],
+  ];
+  const absent = others.flatMap(([peer]) => howToGet([peer]));
+  for (const [peer, make] of others) if (howToGet([peer]).length === 0) tunnels.push(make());
   const variant: Variant = { stream: 'one TCP stream' };
   const rows: Row[] = tunnels.map(({ name }) => ({ variant, contender: name, rounds: [] }));
   await takeTurns(rows, options, (row) => stream(tunnels[rows.indexOf(row)]!, seconds));
@@ -163,8 +96,8 @@ async function contest(options: ContestOptions): Promise<Outcome> {
 
 export const tunnel: Contest = {
   name: 'tunnel',
-  about: 'TUN to UDP beside a forwarder in C and wireguard-go',
+  about: 'TUN to UDP beside a forwarder in C, wireguard-go and strongSwan',
   needs: [PEERS.compiler, PEERS.ipsecMb, PEERS.ipsecMbHeaders, PEERS.tools],
-  peers: [PEERS.wireguard],
+  peers: [PEERS.wireguard, PEERS.charon],
   run: contest,
 };
