@@ -1,7 +1,7 @@
 /**
  * Explores every interleaving of the shipped code itself, one atomic access a step.
  *
- * `instrument` bundles a module with the identifier `Atomics` replaced by ours. A worker is a program that calls the
+ * `instrument` (instrument.ts) bundles a module with the identifier `Atomics` replaced by ours. A worker is a program that calls the
  * module; what it does next depends on nothing but the values its accesses have returned so far. So a worker's
  * continuation IS the list of those values, kept as a node of a tree, and the next access of a node is found by running
  * the program again from its start with the known values fed to it and stopping it at the first access beyond them.
@@ -14,22 +14,15 @@
  * Shared memory is seen through Atomics only: what the programs hold is filled with rubbish beyond its constant part,
  * so that a plain read of a shared word shows up as nonsense instead of hiding.
  */
-import { build } from 'esbuild';
+import { StateTable } from './state-table.ts';
+
+export { type Edit, instrument } from './instrument.ts';
 
 type Cells = Int32Array | Uint32Array | BigUint64Array | BigInt64Array;
 type Value = number | bigint;
 const OPS = ['load', 'store', 'add', 'sub', 'and', 'or', 'xor', 'exchange', 'compareExchange'] as const;
 type Op = (typeof OPS)[number];
 const native = Atomics as unknown as Record<Op, (cells: Cells, index: number, a?: Value, b?: Value) => Value>;
-
-/** One change to a source file, for a deliberately broken build. */
-export interface Edit {
-  /** End of the file's path. */
-  readonly file: string;
-  /** Must occur exactly once. */
-  readonly find: string;
-  readonly replace: string;
-}
 
 /** Thrown when the code breaks a rule; `steps` is the schedule that does it. */
 export class Violation extends Error {
@@ -53,14 +46,27 @@ export interface Step {
   readonly a: Value | undefined;
   readonly b: Value | undefined;
   readonly cell: Cells;
+  /** Not to be taken before one of these words is another; null = at any time. */
+  readonly wakers: readonly Waker[] | null;
   readonly moves: Map<number, Move>;
   readonly results: Map<string, Result>;
+}
+
+/** A word of the image, and the value that it has now. */
+export interface Waker {
+  readonly word: number;
+  readonly not: Value;
 }
 
 /** What a step returned, with what the observer saw of it. */
 export interface Result {
   readonly value: Value;
   readonly ghost: number;
+}
+
+interface Own {
+  readonly from: number;
+  readonly to: number;
 }
 
 interface Move {
@@ -94,6 +100,16 @@ export interface Visit {
   schedules: number;
 }
 
+/** A program on its way through its history. */
+interface Run {
+  readonly history: Result[];
+  cursor: number;
+  next: Step | null;
+  /** What `rests` was told, since the last access. */
+  rest: string | null;
+  readonly seen: (step: Step, result: Result) => void;
+}
+
 export class Machine {
   /** Stands for Atomics in the code under test. */
   readonly atomics: object;
@@ -102,7 +118,7 @@ export class Machine {
   /** Sees a step with the memory before and after it; its answer becomes part of the step's result. */
   ghost: (step: Step, before: Int32Array, after: Int32Array) => number = () => 0;
 
-  readonly #buffers: { memory: SharedArrayBuffer; words: Int32Array; at: number; constant: number }[] = [];
+  readonly #buffers: { memory: SharedArrayBuffer; words: Int32Array; at: number; constant: number; own: Own }[] = [];
   #words = 0;
   #scratch = new Int32Array(new SharedArrayBuffer(0));
   #images: Int32Array[] = [];
@@ -111,9 +127,10 @@ export class Machine {
   #hot: number[] = [];
   readonly #steps: Map<string, Step> = new Map();
   readonly #roots: Map<Program<never>, Node<never>> = new Map();
+  /** By program: where programs that have come to rest go on. */
+  readonly #rests: Map<Program<never>, Map<string, Node<never>>> = new Map();
   #nodes = 0;
-  #run: { history: Result[]; cursor: number; next: Step | null; seen: (step: Step, result: Result) => void } | null =
-    null;
+  #run: Run | null = null;
 
   constructor() {
     const access =
@@ -132,9 +149,12 @@ export class Machine {
     };
   }
 
-  /** Makes a memory known, before `start`. Its first `constant` bytes are never written once workers run. */
-  share(memory: SharedArrayBuffer, constant: number): void {
-    this.#buffers.push({ memory, words: new Int32Array(memory), at: this.#words, constant: constant / 4 });
+  /**
+   * Makes a memory known, before `start`. Its first `constant` bytes are never written once workers run. Bytes `own` each
+   * worker uses plainly and by itself: it finds there what was there at the start, and what it writes there is in no state.
+   */
+  share(memory: SharedArrayBuffer, constant: number, own: Own = { from: 0, to: 0 }): void {
+    this.#buffers.push({ memory, words: new Int32Array(memory), at: this.#words, constant: constant / 4, own });
     this.#words += memory.byteLength / 4;
   }
 
@@ -149,7 +169,7 @@ export class Machine {
     return image;
   }
 
-  /** Runs code on a memory of the exploration, alone and to its end; nothing it writes is kept. */
+  /** Runs code on a memory of the exploration, alone and to its end; what it writes plainly is kept by nobody. */
   look<T>(memory: number, code: () => T): T {
     for (const { words, at } of this.#buffers) words.set(this.#images[memory]!.subarray(at, at + words.length));
     return code();
@@ -160,6 +180,31 @@ export class Machine {
     const buffer = this.#buffers.find((b) => b.memory === memory);
     if (!buffer) throw new Violation('an access to memory that is not shared');
     return buffer.at + byteOffset / 4;
+  }
+
+  /**
+   * For a program under way: goes no further before one of these 32-bit words is another. A loop that looks until it finds
+   * what it wants would never end here: after a look that failed it takes the next when that could end otherwise.
+   */
+  until(wakers: readonly Waker[]): void {
+    const run = this.#run;
+    if (!run) throw new Error('nobody runs');
+    const step = this.#known(
+      `until ${wakers.map(({ word, not }) => `[${word}] is not ${not}`).join(' or ')}`,
+      (text) => ({
+        ...{ text, label: '', op: 'load', word: wakers[0]!.word, a: undefined, b: undefined, wakers },
+        cell: new Int32Array(this.#scratch.buffer, wakers[0]!.word * 4, 1),
+      }),
+    );
+    this.#take(run, step);
+  }
+
+  /**
+   * For a program under way: all that it will do from here on depends on `key` alone (and on the memory), whatever it has
+   * seen before. Programs that have come to the same rest are one state; their facts must be equal then.
+   */
+  rests(key: string): void {
+    if (this.#run) this.#run.rest = key;
   }
 
   /** Visits every state that the programs can reach together; `inspect` throws Violation in one that breaks a rule. */
@@ -181,10 +226,14 @@ export class Machine {
       );
       let paths = 0;
       let ended = true;
+      let moved = false;
       for (let i = 0; i < nodes.length; i++) {
         const node = nodes[i]!;
         if (node.step === null) continue;
         ended = false;
+        const image = this.#images[memory]!;
+        if (node.step.wakers?.every(({ word, not }) => image[word] === not)) continue;
+        moved = true;
         const move = node.step.moves.get(memory) ?? this.#move(memory, node.step);
         trace.push(`${i}: ${node.step.text} gives ${move.result.value}`);
         nodes[i] = node.kids.get(move.result) ?? this.#grow(programs[i]!, node, move.result);
@@ -195,6 +244,7 @@ export class Machine {
         trace.pop();
       }
       if (ended) paths = 1;
+      else if (!moved) throw new Violation('everybody waits');
       table.add(memory, nodes, paths);
       return paths;
     };
@@ -233,17 +283,13 @@ export class Machine {
     if (result) history.push(result);
     for (let n = parent; n?.result; n = n.parent) history.push(n.result);
     history.reverse();
-    for (const { words, at, constant } of this.#buffers) {
+    for (const { words, at, constant, own } of this.#buffers) {
       words.set(this.#images[0]!.subarray(at, at + constant));
       words.fill(RUBBISH, constant);
+      words.set(this.#images[0]!.subarray(at + own.from / 4, at + own.to / 4), own.from / 4);
     }
     const facts = program.facts();
-    const run = {
-      history,
-      cursor: 0,
-      next: null as Step | null,
-      seen: (step: Step, r: Result) => program.seen?.(facts, step, r),
-    };
+    const run: Run = { history, cursor: 0, next: null, rest: null, seen: (step, r) => program.seen?.(facts, step, r) };
     this.#run = run;
     this.label = '';
     try {
@@ -254,7 +300,19 @@ export class Machine {
       this.#run = null;
     }
     if (run.cursor !== history.length) throw new Error('the code under test is not deterministic');
-    return { id: this.#nodes++, parent, result, depth, kids: new Map(), step: run.next, facts };
+    const node = { id: this.#nodes, parent, result, depth, kids: new Map(), step: run.next, facts };
+    if (run.rest !== null) {
+      const known = this.#rests.get(program as never)?.get(run.rest) as Node<F> | undefined;
+      if (known !== undefined) {
+        if (known.step !== node.step || JSON.stringify(known.facts) !== JSON.stringify(facts))
+          throw new Error(`${program.name} rests at "${run.rest}" in two ways`);
+        return known;
+      }
+      if (!this.#rests.has(program as never)) this.#rests.set(program as never, new Map());
+      this.#rests.get(program as never)!.set(run.rest, node as never);
+    }
+    this.#nodes++;
+    return node;
   }
 
   #access(op: Op, cells: Cells, index: number, a: Value | undefined, b: Value | undefined): Value {
@@ -262,10 +320,16 @@ export class Machine {
     if (!run) return native[op](cells, index, a, b);
     const step = this.#step(op, cells, index, a, b);
     this.label = '';
+    const result = this.#take(run, step);
+    run.seen(step, result);
+    return result.value;
+  }
+
+  /** The result that history has for a step; without one it is the program's next. */
+  #take(run: Run, step: Step): Result {
     if (run.cursor < run.history.length) {
-      const result = run.history[run.cursor++]!;
-      run.seen(step, result);
-      return result.value;
+      run.rest = null;
+      return run.history[run.cursor++]!;
     }
     run.next = step;
     throw HALT;
@@ -276,11 +340,20 @@ export class Machine {
     if (index < 0 || index >= cells.length) throw new Violation(`an access beyond the memory: ${op} ${index}`);
     const operands = [a, b].filter((v) => v !== undefined).map((v) => (typeof v === 'bigint' ? `${v}n` : `${v}`));
     const text = `${this.label && `${this.label}: `}${op} [${word}] ${operands.join(' -> ')}`.trimEnd();
-    const known = this.#steps.get(text);
-    if (known) return known;
-    const cell = new (cells.constructor as Int32ArrayConstructor)(this.#scratch.buffer, word * 4, 1);
-    const step: Step = { text, label: this.label, op, word, a, b, cell, moves: new Map(), results: new Map() };
-    this.#steps.set(text, step);
+    const cellOf = cells.constructor as Int32ArrayConstructor;
+    return this.#known(text, () => ({
+      ...{ text, label: this.label, op, word, a, b, wakers: null },
+      cell: new cellOf(this.#scratch.buffer, word * 4, 1),
+    }));
+  }
+
+  /** Equal steps are one. */
+  #known(text: string, make: (text: string) => Omit<Step, 'moves' | 'results'>): Step {
+    let step = this.#steps.get(text);
+    if (step === undefined) {
+      step = { ...make(text), moves: new Map(), results: new Map() };
+      this.#steps.set(text, step);
+    }
     return step;
   }
 
@@ -288,7 +361,8 @@ export class Machine {
     const before = this.#images[memory]!;
     const scratch = this.#scratch;
     scratch.set(before);
-    const value = native[step.op](step.cell, 0, step.a, step.b);
+    // That it went on is all that a wait tells.
+    const value = step.wakers === null ? native[step.op](step.cell, 0, step.a, step.b) : 0;
     let after = memory;
     const last = step.word + step.cell.BYTES_PER_ELEMENT / 4;
     for (let w = step.word; w < last; w++)
@@ -322,112 +396,4 @@ export class Machine {
     }
     return id;
   }
-}
-
-/** Tuples of small numbers with one value each: open addressing, no removal. */
-class StateTable {
-  size = 0;
-  paths: Float64Array = new Float64Array(1 << 10);
-  #keys: Int32Array;
-  readonly #width: number;
-  readonly #probe: Int32Array;
-
-  constructor(width: number) {
-    this.#width = width;
-    this.#keys = new Int32Array(width << 10).fill(-1);
-    this.#probe = new Int32Array(width);
-  }
-
-  /** Slot of a state, or -1. */
-  find(memory: number, nodes: readonly { id: number }[]): number {
-    this.#load(memory, nodes);
-    const slot = this.#seek();
-    return this.#keys[slot * this.#width]! < 0 ? -1 : slot;
-  }
-
-  add(memory: number, nodes: readonly { id: number }[], paths: number): void {
-    if (this.size * 2 >= this.paths.length) this.#grow();
-    this.#load(memory, nodes);
-    const slot = this.#seek();
-    this.#keys.set(this.#probe, slot * this.#width);
-    this.paths[slot] = paths;
-    this.size++;
-  }
-
-  #load(memory: number, nodes: readonly { id: number }[]): void {
-    this.#probe[0] = memory;
-    for (let i = 0; i < nodes.length; i++) this.#probe[i + 1] = nodes[i]!.id;
-  }
-
-  #seek(): number {
-    const width = this.#width;
-    const mask = this.paths.length - 1;
-    let hash = 0;
-    for (let i = 0; i < width; i++) {
-      hash = Math.imul(hash ^ this.#probe[i]!, 0x9e37_79b1);
-      hash ^= hash >>> 15;
-    }
-    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
-      const at = slot * width;
-      if (this.#keys[at]! < 0) return slot;
-      let i = 0;
-      while (i < width && this.#keys[at + i] === this.#probe[i]) i++;
-      if (i === width) return slot;
-    }
-  }
-
-  #grow(): void {
-    const keys = this.#keys;
-    const { paths } = this;
-    this.#keys = new Int32Array(keys.length * 2).fill(-1);
-    this.paths = new Float64Array(paths.length * 2);
-    for (let slot = 0; slot < paths.length; slot++) {
-      const at = slot * this.#width;
-      if (keys[at]! < 0) continue;
-      this.#probe.set(keys.subarray(at, at + this.#width));
-      const to = this.#seek();
-      this.#keys.set(this.#probe, to * this.#width);
-      this.paths[to] = paths[slot]!;
-    }
-  }
-}
-
-/** The module at `entry` with its Atomics replaced, and with edits made to its sources. */
-export async function instrument<M>(machine: Machine, entry: string, edits: readonly Edit[] = []): Promise<M> {
-  const made = new Set<Edit>();
-  const { readFile } = await import('node:fs/promises');
-  const result = await build({
-    entryPoints: [entry],
-    bundle: true,
-    write: false,
-    format: 'iife',
-    globalName: 'module',
-    target: 'node20',
-    conditions: ['@espalier/source'],
-    define: { Atomics: '__atomics' },
-    logLevel: 'warning',
-    plugins: [
-      {
-        name: 'edits',
-        setup({ onLoad }) {
-          onLoad({ filter: /\.ts$/ }, async ({ path }) => {
-            let contents = await readFile(path, 'utf8');
-            for (const edit of edits) {
-              if (!path.endsWith(edit.file)) continue;
-              const parts = contents.split(edit.find);
-              if (parts.length !== 2)
-                throw new Error(
-                  `${edit.file}: "${edit.find}" occurs ${parts.length - 1} times, not once: bring the edit up to date`,
-                );
-              contents = parts.join(edit.replace);
-              made.add(edit);
-            }
-            return { contents, loader: 'ts' };
-          });
-        },
-      },
-    ],
-  });
-  for (const edit of edits) if (!made.has(edit)) throw new Error(`no file ${edit.file} to edit`);
-  return new Function('__atomics', `${result.outputFiles[0]!.text}; return module;`)(machine.atomics) as M;
 }

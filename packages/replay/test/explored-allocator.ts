@@ -1,5 +1,5 @@
-import type { Edit, Program } from '../../../scripts/explorer.ts';
-import { instrument, Machine, Violation } from '../../../scripts/explorer.ts';
+import { Machine, type Program, Violation } from '../../../scripts/explorer.ts';
+import { type Edit, instrument } from '../../../scripts/instrument.ts';
 import type * as Replay from '../src/index.ts';
 
 /** What a worker does: reserves that many numbers, or has the counter jump forward to a number. */

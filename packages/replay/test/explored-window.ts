@@ -1,54 +1,30 @@
-import type { Edit, Program, Step } from '../../../scripts/explorer.ts';
-import { instrument, Machine, Violation } from '../../../scripts/explorer.ts';
+import type { Program, Step } from '../../../scripts/explorer.ts';
+import { Machine, Violation } from '../../../scripts/explorer.ts';
+import { type Edit, instrument } from '../../../scripts/instrument.ts';
 import type * as Replay from '../src/index.ts';
-import { Verdict } from '../src/layout.ts';
-import { ICV, Rows } from './rows.ts';
+import { exportState, importState, ReplayWindow } from '../src/index.ts';
+import { Verdict, WindowWord } from '../src/layout.ts';
+import { type Deed, type Facts, listOf, programOf, type Scene, type World } from './explored-worker.ts';
 
 /** The one plain read of shared memory, made a step. */
 const PEEK: Edit = { file: 'peek.ts', find: 'words[at]!', replace: 'Atomics.load(words, at)' };
 
-/** A window in the state in which an exploration begins, and the numbers that its workers offer. */
-export interface Scene {
-  readonly name: string;
-  readonly size: number;
-  readonly esn: boolean;
-  readonly limit?: number;
-  /** Accepted before, in this order; the last of them is the greatest. */
-  readonly before: readonly number[];
-  /** What workers offer, the most telling first. */
-  readonly offered: readonly number[];
-}
+const WORKERS = 4;
+const ACCOUNTS = { from: WindowWord.WORKER * 4, to: (WindowWord.WORKER + WORKERS * WindowWord.WORDS_PER_WORKER) * 4 };
 
-/** What a worker has shown: sets of numbers are masks over the scene's numbers, in ascending order. */
-interface Facts {
-  /** Accepted by bursts that have ended. */
-  accepted: number;
-  /** Turned on by its swaps. */
-  claimed: number;
-  /** Turned on since its burst's commit began. */
-  taking: number;
-  /** Refused as REPLAYED: somebody must have claimed them. */
-  replayed: number;
-  /** Greatest number of its own whose commit has begun. */
-  begun: number;
-  /** Greatest number that it refused as STALE with nothing of its own to show for it. */
-  refused: number;
-  /** Greatest number claimed by anybody when its commit began. */
-  top: number;
-}
-
-/** The window as its workers use it, on a machine that explores them. */
+/** The window as its workers use it, on a machine that explores them, and the rules that hold in every state. */
 export class ExploredWindow {
   readonly scene: Scene;
-  readonly #machine = new Machine();
-  readonly #module: typeof Replay;
-  readonly #memory: SharedArrayBuffer;
-  readonly #numbers: number[];
+  readonly #world: World;
   /** Where each number's bit lies, found by committing it to an empty window: word of the image, tag << 8 | bit. */
   readonly #at: { word: number; value: number }[];
   readonly #base: number;
   readonly #programs: Map<string, Program<Facts>> = new Map();
   readonly #tops: Map<number, number> = new Map();
+  /** `lost()` by memory and by how many numbers are accounted for. */
+  readonly #losses: Map<number, number> = new Map();
+  readonly #open: Map<number, number> = new Map();
+  readonly #exported: Set<number> = new Set();
   states = 0;
   schedules = 0;
   scenarios = 0;
@@ -60,57 +36,44 @@ export class ExploredWindow {
   }
 
   private constructor(scene: Scene, machine: Machine, module: typeof Replay) {
-    const { size, esn, limit, before, offered } = scene;
+    const { size, esn, before, offered } = scene;
     this.scene = scene;
-    this.#machine = machine;
-    this.#module = module;
-    const options = { size, esn, ...(limit === undefined ? {} : { limit }) };
-    this.#numbers = [...new Set([...before, ...offered])].sort((a, b) => a - b);
+    const options = { size, esn, workers: WORKERS, ...(scene.limit === undefined ? {} : { limit: scene.limit }) };
+    const numbers = [...new Set([...before, ...offered])].sort((a, b) => a - b);
     const window = module.ReplayWindow.create(options);
-    this.#memory = window.memory;
-    // Line 0 is written once, by create (layout.ts).
-    machine.share(window.memory, 64);
-    this.#at = this.#numbers.map((s) => this.#place(options, s));
+    this.#world = { scene, machine, module, memory: window.memory, numbers, limit: window.limit };
+    // Line 0 is written once, by create, and a worker's account by itself (layout.ts). All take the first: each has its own.
+    machine.share(window.memory, 64, ACCOUNTS);
+    this.#at = numbers.map((s) => this.#place(options, s));
     for (const s of before) if (window.commit(s) !== Verdict.ACCEPT) throw new Error(`${s} is not fresh`);
     this.#base = this.#claimedIn(machine.start());
     machine.ghost = (step, was, is) => this.#ghost(step, was, is);
   }
 
-  /** Explores the workers, each with its bursts, as any of them may be scheduled. */
-  explore(workers: readonly (readonly (readonly number[])[])[]): void {
-    const { size, before } = this.scene;
-    const base = this.#base;
-    const first = before.at(-1) ?? 0;
-    const visit = this.#machine.explore(
-      workers.map((bursts) => this.#program(bursts)),
+  /** Explores the workers, each with its deeds, as any of them may be scheduled. */
+  explore(workers: readonly (readonly Deed[])[]): void {
+    const { machine, numbers } = this.#world;
+    // The accounts are exact but for what an import closes meanwhile.
+    const exact = !workers.flat().some((deed) => 'acceptUpTo' in deed);
+    const visit = machine.explore(
+      workers.map((deeds) => this.#program(deeds)),
       (facts, memory, done) => {
-        let claimed = base;
-        let begun = first;
+        let claimed = this.#base;
+        let accounted = this.scene.before.length;
+        let hidden = 0;
         for (const f of facts) {
-          if ((f.claimed & claimed) !== 0) throw new Violation(`claimed twice: ${this.#list(f.claimed & claimed)}`);
+          if ((f.claimed & claimed) !== 0)
+            throw new Violation(`claimed twice: ${listOf(numbers, f.claimed & claimed)}`);
           claimed |= f.claimed;
-          if (f.begun > begun) begun = f.begun;
+          accounted += f.accounted;
+          hidden += ones(f.claimed) - f.accounted;
         }
-        for (let i = 0; i < facts.length; i++) {
-          const f = facts[i]!;
-          if ((f.replayed & ~claimed) !== 0)
-            throw new Violation(`refused as replayed, but fresh: ${this.#list(f.replayed & ~claimed)}`);
-          for (let j = 0; j < i; j++)
-            if ((f.accepted & facts[j]!.accepted) !== 0)
-              throw new Violation(`accepted twice: ${this.#list(f.accepted & facts[j]!.accepted)}`);
-          if (f.refused > 0) {
-            let reach = first;
-            for (let j = 0; j < facts.length; j++) if (j !== i) reach = Math.max(reach, facts[j]!.begun);
-            if (f.refused > reach - size)
-              throw new Violation(`refused as stale inside the window: ${f.refused}, greatest announced ${reach}`);
-          }
-        }
-        // Whoever looks, whoever died: no top below what was taken or above what was announced.
-        const greatest = claimed === 0 ? 0 : this.#numbers[31 - Math.clz32(claimed)]!;
-        const shown = this.#top(memory);
-        if (shown < greatest || shown > Math.max(begun, greatest))
-          throw new Violation(`top is ${shown}, claimed ${greatest}, announced ${begun}`);
-        if (done && shown !== greatest) throw new Violation(`at rest top is ${shown}, want ${greatest}`);
+        this.#reasons(facts, claimed);
+        const top = this.#rightTop(facts, memory, claimed, done);
+        this.#nothingReopened(facts, memory, claimed);
+        if (exact) this.#rightAccounts(memory, claimed, top, accounted, hidden);
+        if (exact && done && hidden !== 0) throw new Violation(`at rest ${hidden} are not accounted for`);
+        if (done) this.#exact(memory, top);
       },
     );
     this.states += visit.states;
@@ -118,87 +81,92 @@ export class ExploredWindow {
     this.scenarios++;
   }
 
-  #program(bursts: readonly (readonly number[])[]): Program<Facts> {
-    const name = bursts.map((burst) => `[${burst.join(' ')}]`).join(' ');
+  /** Nothing accepted twice, and no refusal without its reason. */
+  #reasons(facts: readonly Facts[], claimed: number): void {
+    const { numbers } = this.#world;
+    const first = this.scene.before.at(-1) ?? 0;
+    for (let i = 0; i < facts.length; i++) {
+      const f = facts[i]!;
+      if ((f.replayed & ~claimed) !== 0)
+        throw new Violation(`refused as replayed, but fresh: ${listOf(numbers, f.replayed & ~claimed)}`);
+      if ((f.copied & claimed) !== 0)
+        throw new Violation(`accepted here and by the copy: ${listOf(numbers, f.copied & claimed)}`);
+      for (let j = 0; j < i; j++)
+        if ((f.accepted & facts[j]!.accepted) !== 0)
+          throw new Violation(`accepted twice: ${listOf(numbers, f.accepted & facts[j]!.accepted)}`);
+      if (f.refused > 0) {
+        let reach = first;
+        for (let j = 0; j < facts.length; j++) if (j !== i) reach = Math.max(reach, facts[j]!.begun);
+        if (f.refused > reach - this.scene.size)
+          throw new Violation(`refused as stale inside the window: ${f.refused}, greatest announced ${reach}`);
+      }
+      if (f.missed > 0 && facts.every((g, j) => j === i || g.begun < first + 2 ** 31))
+        throw new Violation(`no resynchronisation reaches ${f.missed}`);
+    }
+  }
+
+  /** Whoever looks, whoever died: no top below what was taken or above what was announced. */
+  #rightTop(facts: readonly Facts[], memory: number, claimed: number, done: boolean): number {
+    const greatest = claimed === 0 ? 0 : this.#world.numbers[31 - Math.clz32(claimed)]!;
+    let begun = greatest;
+    for (const f of facts) if (f.begun > begun) begun = f.begun;
+    const top = this.#cached(this.#tops, memory, memory, (window) => window.top());
+    if (top < greatest || top > begun) throw new Violation(`top is ${top}, claimed ${greatest}, announced ${begun}`);
+    if (done && top !== greatest) throw new Violation(`at rest top is ${top}, want ${greatest}`);
+    return top;
+  }
+
+  /** What has been taken is never told to be fresh, nor is anything behind an import that has ended. */
+  #nothingReopened(facts: readonly Facts[], memory: number, claimed: number): void {
+    let closed = 0;
+    for (const f of facts) if (f.closed > closed) closed = f.closed;
+    if (closed === 0) return;
+    const { numbers } = this.#world;
+    const open = this.#cached(this.#open, memory, memory, (window) =>
+      numbers.reduce((set, s, i) => (window.check(s) === Verdict.ACCEPT ? set | (1 << i) : set), 0),
+    );
+    for (let i = 0; i < numbers.length; i++)
+      if (((open >>> i) & 1) !== 0 && (numbers[i]! <= closed || ((claimed >>> i) & 1) !== 0))
+        throw new Violation(`open after all up to ${closed} was closed: ${numbers[i]}`);
+  }
+
+  /** The losses are what left the window unseen, plus what bursts under way (or dead) have claimed and not accounted for. */
+  #rightAccounts(memory: number, claimed: number, top: number, accounted: number, hidden: number): void {
+    const lost = this.#cached(this.#losses, memory * 64 + accounted, memory, (window) => {
+      new Float64Array(window.memory)[ACCOUNTS.from / 8] = accounted;
+      return window.lost();
+    });
+    const { numbers } = this.#world;
+    let left = Math.max(0, top - this.scene.size);
+    for (let i = 0; i < numbers.length && numbers[i]! <= top - this.scene.size; i++) left -= (claimed >>> i) & 1;
+    if (lost !== left + hidden)
+      throw new Violation(`lost is ${lost}, want ${left}, and ${hidden} are not accounted for`);
+  }
+
+  /** At rest a copy by state is the same window. */
+  #exact(memory: number, top: number): void {
+    if (this.#exported.has(memory)) return;
+    this.#exported.add(memory);
+    const { machine, numbers, limit } = this.#world;
+    const { size, esn } = this.scene;
+    machine.look(memory, () => {
+      const window = ReplayWindow.attach(this.#world.memory, 0);
+      const copy = ReplayWindow.create({ size, esn, limit });
+      importState(copy, exportState(window));
+      if (copy.top() !== top) throw new Violation(`the copy's top is ${copy.top()}, want ${top}`);
+      for (const s of numbers)
+        if (copy.check(s) !== window.check(s)) throw new Violation(`the copy says ${copy.check(s)} of ${s}`);
+    });
+  }
+
+  #program(deeds: readonly Deed[]): Program<Facts> {
+    const name = JSON.stringify(deeds);
     let program = this.#programs.get(name);
     if (!program) {
-      program = {
-        name,
-        facts: () => ({ accepted: 0, claimed: 0, taking: 0, replayed: 0, begun: 0, refused: 0, top: 0 }),
-        run: (facts) => this.#work(bursts, facts),
-        seen: (facts, step, { ghost }) => {
-          // A ghost is what the step claimed, or the mark of a commit's first step: the top at that moment.
-          if (step.label === 'commit') facts.top = ghost < 0 ? 0 : this.#numbers[ghost]!;
-          else {
-            if ((facts.claimed & ghost) !== 0)
-              throw new Violation(`claimed twice: ${this.#list(facts.claimed & ghost)}`);
-            facts.claimed |= ghost;
-            facts.taking |= ghost;
-          }
-        },
-      };
+      program = programOf(this.#world, deeds);
       this.#programs.set(name, program);
     }
     return program;
-  }
-
-  #work(bursts: readonly (readonly number[])[], facts: Facts): void {
-    const { size, esn } = this.scene;
-    const window = this.#module.ReplayWindow.attach(this.#memory, 0);
-    for (const burst of bursts) {
-      const rows = new Rows(burst.length);
-      rows.fill(burst, esn);
-      window.checkBurst(rows.rows, rows.list, 0, burst.length);
-      let greatest = 0;
-      for (let i = 0; i < burst.length; i++) {
-        const s = burst[i]!;
-        if (rows.fate(i) === Verdict.ACCEPT && rows.number(i) !== s) rows.setFate(i, ICV);
-        this.#judge(facts, s, rows.fate(i), facts.begun);
-        if (rows.fate(i) === Verdict.ACCEPT) greatest = Math.max(greatest, s);
-      }
-      const open = burst.map((_, i) => rows.fate(i) === Verdict.ACCEPT);
-      const before = facts.begun;
-      facts.begun = Math.max(before, greatest);
-      facts.taking = 0;
-      this.#machine.label = 'commit';
-      window.commitBurst(rows.rows, rows.list, 0, burst.length);
-      this.#machine.label = '';
-      let run = 0;
-      let won = 0;
-      burst.forEach((s, i) => {
-        if (!open[i]) return;
-        run = Math.max(run, s);
-        const fate = rows.fate(i);
-        this.#judge(facts, s, fate, Math.max(before, run));
-        if (fate !== Verdict.ACCEPT) return;
-        const bit = 1 << this.#numbers.indexOf(s);
-        if (((facts.accepted | won) & bit) !== 0) throw new Violation(`accepted twice: ${s}`);
-        won |= bit;
-        if (s <= Math.max(facts.top, run) - size)
-          throw new Violation(`accepted left of the window: ${s}, top was ${Math.max(facts.top, run)}`);
-      });
-      if (won !== facts.taking) throw new Violation(`claimed ${this.#list(facts.taking)}, accepted ${this.#list(won)}`);
-      facts.accepted |= won;
-    }
-  }
-
-  /** What a refusal needs to be right; `own` is the greatest number of its own that the worker may refer to. */
-  #judge(facts: Facts, s: number, fate: number, own: number): void {
-    const { size } = this.scene;
-    const invalid = s < 1;
-    const exhausted = s > this.#limit;
-    if (invalid || exhausted) {
-      if (fate !== (invalid ? Verdict.INVALID : Verdict.EXHAUSTED)) throw new Violation(`${s} gave fate ${fate}`);
-    } else if (fate === Verdict.REPLAYED) facts.replayed |= 1 << this.#numbers.indexOf(s);
-    else if (fate !== Verdict.ACCEPT && s > own - size) {
-      // STALE, or a number too old to be inferred, which then fails as another one.
-      if (fate === Verdict.INVALID) throw new Violation(`${s} is INVALID`);
-      facts.refused = Math.max(facts.refused, s);
-    }
-  }
-
-  get #limit(): number {
-    return this.scene.limit ?? this.#module.ReplayWindow.attach(this.#memory, 0).limit;
   }
 
   #ghost(step: Step, was: Int32Array, is: Int32Array): number {
@@ -216,7 +184,7 @@ export class ExploredWindow {
   }
 
   #place(options: Replay.WindowOptions, s: number): { word: number; value: number } {
-    const window = this.#module.ReplayWindow.create(options);
+    const window = this.#world.module.ReplayWindow.create(options);
     if (s < 1 || s > window.limit) return { word: 0, value: 0 };
     const was = new Int32Array(window.memory.slice(0));
     if (window.commit(s) !== Verdict.ACCEPT) throw new Error(`an empty window refuses ${s}`);
@@ -228,18 +196,15 @@ export class ExploredWindow {
     return { word, value: (is[word]! & ~0xff) | (value & 0xff) };
   }
 
-  #top(memory: number): number {
-    let top = this.#tops.get(memory);
-    if (top === undefined) {
-      const window = this.#module.ReplayWindow.attach(this.#memory, 0);
-      top = this.#machine.look(memory, () => window.top());
-      this.#tops.set(memory, top);
+  /** What somebody new says who looks at a memory of the exploration. */
+  #cached(cache: Map<number, number>, key: number, memory: number, ask: (window: ReplayWindow) => number): number {
+    let answer = cache.get(key);
+    if (answer === undefined) {
+      const window = this.#world.module.ReplayWindow.attach(this.#world.memory, 0);
+      answer = this.#world.machine.look(memory, () => ask(window));
+      cache.set(key, answer);
     }
-    return top;
-  }
-
-  #list(mask: number): string {
-    return this.#numbers.filter((_, i) => ((mask >>> i) & 1) !== 0).join(' ') || 'none';
+    return answer;
   }
 }
 
@@ -254,4 +219,11 @@ export function* dealt<T>(items: readonly T[], workers: number, from = 0): Gener
   else
     for (let i = from; i < items.length; i++)
       for (const rest of dealt(items, workers - 1, i)) yield [items[i]!, ...rest];
+}
+
+/** How many numbers a set holds. */
+function ones(set: number): number {
+  let count = 0;
+  for (; set !== 0; set &= set - 1) count++;
+  return count;
 }

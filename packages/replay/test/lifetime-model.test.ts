@@ -1,7 +1,8 @@
 // Every state that workers of the shipped lifetime and of a marked allocator can reach together: scripts/explorer.ts.
 // CI about 3 s.
 import { describe, expect, it } from 'vitest';
-import { type Edit, instrument, Machine, type Program, Violation } from '../../../scripts/explorer.ts';
+import { Machine, type Program, Violation } from '../../../scripts/explorer.ts';
+import { type Edit, instrument } from '../../../scripts/instrument.ts';
 import type * as Replay from '../src/index.ts';
 import { Column } from '../src/layout.ts';
 

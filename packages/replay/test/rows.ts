@@ -26,6 +26,11 @@ export class Rows {
     return this.rows[r + Column.SEQ_HI]! * 2 ** 32 + (this.rows[r + Column.SEQ_LO]! >>> 0);
   }
 
+  setNumber(i: number, s: number): void {
+    this.rows[i * Column.WORDS + Column.SEQ_LO] = s | 0;
+    this.rows[i * Column.WORDS + Column.SEQ_HI] = Math.floor(s / 2 ** 32);
+  }
+
   fate(i: number): number {
     return this.rows[i * Column.WORDS + Column.FATE]!;
   }

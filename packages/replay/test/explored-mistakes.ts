@@ -1,0 +1,178 @@
+import type { Edit } from '../../../scripts/instrument.ts';
+
+/** The source broken on purpose, and the scene in which the explorer must find that out. */
+export interface Mistake {
+  readonly name: string;
+  readonly scene: string;
+  readonly edits: readonly Edit[];
+}
+
+const WINDOW = 'window.ts';
+const LOOK = 'if (s < this.#sure && s <= this.#exactTop() - this.size) return Verdict.STALE;';
+const ANNOUNCE = 'if (run >= this.#edgeAhead + this.#region) this.#announce(Math.max(this.#run, this.#sure + run));';
+const CLAIM = 'const whole = this.#claimAll() && copies === 0;';
+const WHOLE = 'if (ahead >= 0 && ahead <= room && hi === sureHi && behind < size) {';
+const EQUALITY: Edit[] = [
+  { file: WINDOW, find: 'const fresh = lap < tag ? asked', replace: 'const fresh = lap !== tag ? asked' },
+  { file: WINDOW, find: 'const next = lap < tag ?', replace: 'const next = lap !== tag ?' },
+];
+const EDGE_LATE: Edit[] = [
+  { file: WINDOW, find: ANNOUNCE, replace: '' },
+  { file: WINDOW, find: CLAIM, replace: `${CLAIM}\n      ${ANNOUNCE}` },
+];
+
+export const MISTAKES: Mistake[] = [
+  { name: 'tags compared for equality', scene: 'ring of 8 words', edits: EQUALITY },
+  { name: 'edge raised after the words', scene: 'ring of 8 words', edits: EDGE_LATE },
+  {
+    name: 'grant by the value that check saw',
+    scene: 'bits of one word',
+    edits: [
+      {
+        file: WINDOW,
+        find: 'table[entry | MASK] = fresh;',
+        replace: 'table[entry | MASK] = asked & ~(table[entry | SEEN]! >>> 8 === tag ? table[entry | SEEN]! : 0);',
+      },
+    ],
+  },
+  {
+    name: 'a plain store instead of the swap',
+    scene: 'ring of 8 words',
+    edits: [
+      {
+        file: WINDOW,
+        find: 'const found = Atomics.compareExchange(this.#words, at, word, next);',
+        replace: 'Atomics.store(this.#words, at, next);\n      const found = word;',
+      },
+    ],
+  },
+  {
+    name: "rows judged by the burst's maximum",
+    scene: 'ring of 8 words',
+    edits: [
+      {
+        file: WINDOW,
+        find: 'let copies = 0;',
+        replace: `let copies = 0;
+    for (let j = from; j < to; j++) {
+      const r = list[j]! * 16;
+      const s = rows[r + SEQ_HI]! * TWO_32 + (rows[r + SEQ_LO]! >>> 0);
+      if (rows[r + FATE] === 0 && s <= this.limit) run = Math.max(run, s - this.#sure) | 0;
+    }`,
+      },
+    ],
+  },
+  {
+    name: 'rows before it in the burst forgotten',
+    scene: 'ring of 8 words',
+    edits: [{ file: WINDOW, find: WHOLE, replace: WHOLE.replace('behind < size', 'true') }],
+  },
+  { name: 'lenient edge', scene: 'ring of 8 words', edits: [{ file: WINDOW, find: LOOK, replace: '' }] },
+  {
+    name: 'strict edge',
+    scene: 'ring of 8 words',
+    edits: [{ file: WINDOW, find: LOOK, replace: 'if (s < this.#sure) return Verdict.STALE;' }],
+  },
+  {
+    name: 'ring one block short',
+    scene: 'ring of 8 words',
+    edits: [{ file: 'shape.ts', find: 'BLOCK << logBlocks < size + BLOCK - 1', replace: 'BLOCK << logBlocks < size' }],
+  },
+  {
+    name: 'copies in a burst not separated',
+    scene: 'ring of 8 words',
+    edits: [{ file: WINDOW, find: 'table[entry | MASK] = table[entry | MASK]! & ~bit;', replace: '' }],
+  },
+  {
+    name: 'copies in a burst not noticed',
+    scene: 'ring of 8 words',
+    edits: [{ file: WINDOW, find: CLAIM, replace: CLAIM.replace(' && copies === 0', '') }],
+  },
+  {
+    name: 'a refused word not noticed',
+    scene: 'ring of 8 words',
+    edits: [
+      {
+        file: WINDOW,
+        find: '&& !this.#claim(order[k]!)) whole = false;',
+        replace: '&& !this.#claim(order[k]!)) continue;',
+      },
+    ],
+  },
+  {
+    name: 'blocks at the left edge judged as a whole',
+    scene: 'bits of one word',
+    edits: [{ file: WINDOW, find: WHOLE, replace: WHOLE.replace('ahead >= 0', 'true') }],
+  },
+  {
+    name: 'blocks that LIMIT cuts judged as a whole',
+    scene: 'up to LIMIT',
+    edits: [{ file: WINDOW, find: ' - (BLOCK - 1)) | 0', replace: ') | 0' }],
+  },
+  {
+    name: 'old bits kept in a recycled word',
+    scene: 'ring of 8 words',
+    edits: [{ file: WINDOW, find: '(tag << 8) | asked : word', replace: '(tag << 8) | (word & 255) | asked : word' }],
+  },
+  {
+    name: 'stripe that is no bijection',
+    scene: 'ring of 8 words',
+    edits: [{ file: 'layout.ts', find: '((group >>> logLines) << 2)', replace: '((group >>> (logLines + 1)) << 2)' }],
+  },
+  {
+    name: 'signed shift of the tag',
+    scene: 'up to LIMIT',
+    edits: [{ file: WINDOW, find: 'const lap = word >>> 8;', replace: 'const lap = word >> 8;' }],
+  },
+  {
+    name: 'no LIMIT',
+    scene: 'up to LIMIT',
+    edits: [
+      { file: WINDOW, find: 'if (s > this.limit) return Verdict.EXHAUSTED;', replace: '' },
+      { file: WINDOW, find: 'Math.min(this.limit - sure, FARTHEST', replace: 'Math.min(FARTHEST' },
+    ],
+  },
+  {
+    name: 'tags compared for equality, the edge raised after the words',
+    scene: 'ring of 8 words',
+    edits: [...EQUALITY, ...EDGE_LATE],
+  },
+  {
+    name: 'inferred twice',
+    scene: 'across 2^32',
+    edits: [
+      {
+        file: WINDOW,
+        find: 'blocks.reserve(to - from);\n    this.#judgeBy',
+        replace: `blocks.reserve(2 * (to - from));
+    for (let j = from; j < to && rows !== this.#row; j++) {
+      const r = list[j]! * 16;
+      if (rows[r + FATE] === 0) rows[r + SEQ_HI] = Math.floor(this.infer(rows[r + SEQ_LO]! >>> 0) / TWO_32);
+    }
+    this.#judgeBy`,
+      },
+    ],
+  },
+  {
+    name: 'copies refused before the ICV',
+    scene: 'ring of 8 words',
+    edits: [
+      {
+        file: WINDOW,
+        find: 'rows[r | SEQ_HI] = sureHi;',
+        replace: `rows[r | SEQ_HI] = sureHi;
+        for (let j = from; j < i; j++) if (rows[(list[j]! << 4) | SEQ_LO] === lo) rows[r | FATE] = Verdict.REPLAYED;`,
+      },
+    ],
+  },
+  {
+    name: 'refused rows accounted as accepted',
+    scene: 'ring of 8 words',
+    edits: [{ file: WINDOW, find: 'asked -= this.#settle', replace: 'this.#settle' }],
+  },
+  {
+    name: 'losses counted from another top',
+    scene: 'ring of 8 words',
+    edits: [{ file: WINDOW, find: 'top - this.size - from)', replace: 'top - this.size - 1 - from)' }],
+  },
+];
