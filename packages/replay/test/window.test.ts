@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { Arena, ReplayWindow, Verdict } from '../src/index.ts';
+import { WindowWord } from '../src/layout.ts';
 import { ICV, Rows } from './rows.ts';
 
 const vectors = (name: string): unknown =>
@@ -133,6 +134,13 @@ describe('the window', () => {
     const before = Buffer.from(new Uint8Array(window.memory)).toString('hex');
     for (let s = 0; s < 300; s++) window.check(s);
     expect(Buffer.from(new Uint8Array(window.memory)).toString('hex')).toBe(before);
+  });
+
+  it('takes number 0 from the start, in the ring too', () => {
+    const window = ReplayWindow.create({ size: 64, esn: true, workers: 2 });
+    const words = new Int32Array(window.memory, (WindowWord.WORKER + 2 * WindowWord.WORDS_PER_WORKER) * 4);
+    expect([words[0], words.subarray(1).some((word) => word !== 0)]).toEqual([1, false]);
+    expect([window.check(0), window.commit(0), window.accepted()]).toEqual([Verdict.INVALID, Verdict.INVALID, 0]);
   });
 
   it('stops at its limit', () => {
