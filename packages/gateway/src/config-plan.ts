@@ -1,6 +1,5 @@
 /** From a file's values to a plan: what no single value shows, since it takes several, or other files. */
 import { dirname, resolve } from 'node:path';
-import { inspect } from 'node:util';
 import { demandReorderBudget, replicates } from '@espalier/bond';
 import { UDP_HEADER_LENGTH } from '@espalier/wire';
 import { ALGORITHMS, type AlgorithmName, conceal, keyParts } from '@espalier/xfrm';
@@ -116,7 +115,7 @@ function saOf(one: ParsedSa, i: number, parsed: Parsed, file: string): SaPlan {
   const { selectors, key: _, peer: __, spread, lifetime, replaces, ...rest } = one;
   return {
     ...rest,
-    key: hidden(key),
+    key,
     ...(spread === undefined ? {} : { spread }),
     ...(lifetime === undefined ? {} : { lifetime }),
     ...(replaces === undefined ? {} : { replaces }),
@@ -220,10 +219,4 @@ function policyOf(one: Parsed['policies'][number], i: number, sas: readonly SaPl
 
 function hexText(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('hex');
-}
-
-/** A plan may be printed; its keys must not be. */
-function hidden(key: Uint8Array): Uint8Array {
-  const value = (): string => '[key]';
-  return Object.defineProperties(key, { [inspect.custom]: { value }, toJSON: { value }, toString: { value } });
 }
