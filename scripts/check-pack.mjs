@@ -341,7 +341,7 @@ async function command(dir) {
       source: direction === 'out' ? '192.0.2.1' : '192.0.2.2',
       destination: direction === 'out' ? '192.0.2.2' : '192.0.2.1',
       algorithm: 'aes128gcm16',
-      key: (direction === 'out' ? '00' : '11').repeat(20),
+      key: `${direction === 'out' ? '00' : 'ff'}112233445566778899aabbccddeeff00112233`,
     });
     const config = {
       workers: 2,
