@@ -6,6 +6,10 @@ export interface ModelSlave {
   readonly lower: number;
   running: boolean;
   carrier: boolean;
+  /** Its link counts as up; false when absent. */
+  up?: boolean;
+  /** Until when that is left as it is although the carrier says otherwise; absent while they agree. */
+  until?: number | undefined;
   hw: number;
   /** Resolves handles per lower; true when absent. */
   optedIn?: boolean;
@@ -28,8 +32,17 @@ export class Model {
   readonly known: Map<number, Set<number>> = new Map();
   active = -1;
   group: string | null = null;
+  now = 0;
+  readonly #delays: { readonly up: number; readonly down: number };
 
-  constructor(mode: Mode, policy: string, select: Model['select'], joinRefused: Model['joinRefused']) {
+  constructor(
+    mode: Mode,
+    policy: string,
+    select: Model['select'],
+    joinRefused: Model['joinRefused'],
+    delays: { readonly up: number; readonly down: number } = { up: 0, down: 0 },
+  ) {
+    this.#delays = delays;
     this.mode = mode;
     this.policy = policy;
     this.select = select;
@@ -72,6 +85,7 @@ export class Model {
 
   enslave(lower: number, running: boolean, carrier: boolean, hw: number): void {
     this.slaves.push({ lower, running, carrier, hw, partner: undefined, refused: new Set() });
+    this.#look();
   }
 
   link(lower: number, running: boolean, carrier: boolean): void {
@@ -80,6 +94,38 @@ export class Model {
     if (s.running && !running) s.refused.clear();
     s.running = running;
     s.carrier = carrier;
+    this.#look();
+  }
+
+  tick(ms: number): void {
+    this.now = ms;
+    this.settle();
+  }
+
+  linkOf(s: ModelSlave): string {
+    if (s.until === undefined) return s.up ? 'up' : 'down';
+    return s.up ? 'fail' : 'back';
+  }
+
+  /** Carries as far as its link goes. */
+  #able(s: ModelSlave): boolean {
+    return s.running && s.carrier && s.up === true;
+  }
+
+  /** Carriers are believed after their delay, and at once where nobody else carries. */
+  #look(): void {
+    for (const s of this.slaves) {
+      if (!s.running) s.up = false;
+      if (!s.running || s.carrier === (s.up ?? false)) {
+        s.until = undefined;
+        continue;
+      }
+      const alone = s.carrier && !this.slaves.some((other) => this.#able(other));
+      s.until ??= this.now + (s.carrier ? this.#delays.up : this.#delays.down);
+      if (!alone && s.until > this.now) continue;
+      s.up = s.carrier;
+      s.until = undefined;
+    }
   }
 
   hw(lower: number, hw: number): void {
@@ -93,6 +139,7 @@ export class Model {
 
   /** After anything: who carries, and who cannot. */
   settle(): void {
+    this.#look();
     if (this.on && !this.#fits()) this.off();
     if (this.on) for (const s of this.slaves) if (s.running && !this.#can(s) && s.refused.size === 0) s.refused.add(-1);
     if (this.backup) this.#settleActive();
@@ -100,11 +147,16 @@ export class Model {
     this.group = this.mode === '802.3ad' ? this.#bestGroup() : this.group;
   }
 
+  /** The one that carries stays until its link is given up; then the first that is up, else the one that soonest will be. */
   #settleActive(): void {
-    const able = (s?: ModelSlave): boolean => (s?.running && s.carrier) ?? false;
-    if (able(this.find(this.active))) return;
-    this.find(this.active)?.refused.clear();
-    this.active = this.slaves.find(able)?.lower ?? -1;
+    const now = this.find(this.active);
+    if (now?.running && now.up) return;
+    const running = this.slaves.filter((s) => s.running);
+    const coming = running.filter((s) => s.until !== undefined && !s.up).sort((a, b) => a.until! - b.until!);
+    const next = running.find((s) => this.#able(s)) ?? coming[0];
+    if (next === undefined && this.active < 0) return;
+    now?.refused.clear();
+    this.active = next?.lower ?? -1;
   }
 
   groupOf(s: ModelSlave): string {
@@ -118,7 +170,7 @@ export class Model {
       if (!s.running) continue;
       const name = this.groupOf(s);
       const group = all.get(name) ?? { name, alone: s.partner === null, up: 0 };
-      if (s.carrier) group.up++;
+      if (this.#able(s)) group.up++;
       all.set(name, group);
     }
     return [...all.values()]
@@ -156,7 +208,7 @@ export class Model {
   usable(): number[] {
     if (this.backup) return this.active < 0 ? [] : [this.active];
     return this.slaves
-      .filter((s) => s.running && s.carrier && !this.#out(s))
+      .filter((s) => this.#able(s) && !this.#out(s))
       .filter((s) => this.mode !== '802.3ad' || this.groupOf(s) === this.group)
       .map((s) => s.lower);
   }

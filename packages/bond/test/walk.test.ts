@@ -14,7 +14,8 @@ describe('random lives of a bond under traffic', () => {
       console.log(`seed ${seed}: ${JSON.stringify(report)} in ${((performance.now() - began) / 1000).toFixed(1)} s`);
       expect(report.steps).toBe(STEPS / SEEDS.length);
       expect(report.frames).toBeGreaterThan(report.steps);
-      for (const count of [report.storms, report.refusals, report.lateAnswers]) expect(count).toBeGreaterThan(0);
+      for (const count of [report.storms, report.refusals, report.lateAnswers, report.waiting])
+        expect(count).toBeGreaterThan(0);
     },
     600_000,
   );

@@ -7,6 +7,9 @@ import { Model } from './oracle.ts';
 const { HW_ESP } = Feature;
 const LOWERS = 4;
 const SLOTS = 5;
+/** Milliseconds. */
+const UP_DELAY = 200;
+const DOWN_DELAY = 100;
 const MODES: readonly BondMode[] = ['802.3ad', 'balance-xor', 'active-backup'];
 const WORDS = new Map<number, string>([
   [OffloadDevice.NONE, 'none'],
@@ -22,13 +25,24 @@ export interface WalkReport {
   dropped: number;
   refusals: number;
   lateAnswers: number;
+  /** Steps after which some link waited for its delay. */
+  waiting: number;
 }
 
 type Outcome = 'done' | 'failed';
 
 /** Random lives of a bond under traffic: after every step the lowers hold exactly what the oracle calls for. */
 export class Walk {
-  readonly report: WalkReport = { steps: 0, storms: 0, lives: 0, frames: 0, dropped: 0, refusals: 0, lateAnswers: 0 };
+  readonly report: WalkReport = {
+    steps: 0,
+    storms: 0,
+    lives: 0,
+    frames: 0,
+    dropped: 0,
+    refusals: 0,
+    lateAnswers: 0,
+    waiting: 0,
+  };
   readonly #dice: Dice;
   readonly #field: Field = new Field({ links: LOWERS, workers: 2 });
   #model: Model = new Model('802.3ad', 'layer3+4', 'stable', 'keep-out');
@@ -62,15 +76,17 @@ export class Walk {
     const mode = MODES[dice.below(3)]!;
     const select = dice.one(['stable', 'bandwidth', 'count'] as const);
     const joinRefused = dice.one(['keep-out', 'keep-out', 'refuse', 'software'] as const);
-    this.#model = new Model(mode, 'layer3+4', select, joinRefused);
+    const [up, down] = [dice.one([0, UP_DELAY]), dice.one([0, DOWN_DELAY])];
+    this.#model = new Model(mode, 'layer3+4', select, joinRefused, { up, down });
     this.#handles = new Map();
-    this.#history = [`${mode} ${select} ${joinRefused}`];
+    this.#now = 0;
+    this.#history = [`${mode} ${select} ${joinRefused} updelay ${up} downdelay ${down}`];
     for (const { device } of this.#field.nics) {
       device.setRunning(true);
       device.setCarrier(true);
       device.setHwFeatures(7);
     }
-    this.#field.renew({ mode, adSelect: select, joinRefused });
+    this.#field.renew({ mode, adSelect: select, joinRefused, upDelay: up, downDelay: down });
     this.#table = ReplicaTable.attach(this.#field.bond.ticket().replicas);
     while (this.report.steps < until) {
       // Most of life is enabled: what is off is soon mended.
@@ -127,14 +143,14 @@ export class Walk {
       else if (kind === 1) faulty.failFree = 1;
       else faulty.faults.push(...Array.from({ length: dice.below(3) }, () => undefined), 'refuse');
     }
-    await this.#act(dice.below(24), faulty !== null);
+    await this.#act(dice.below(26), faulty !== null);
     await this.#field.bond.settled();
-    await this.#drainLingering();
     for (const nic of nics) {
       nic.faults.length = 0;
       nic.failFeatures = 0;
       nic.failFree = 0;
     }
+    await this.#drainLingering();
   }
 
   async #act(kind: number, faulty: boolean): Promise<void> {
@@ -186,7 +202,7 @@ export class Walk {
         model.select = dice.one(['stable', 'bandwidth', 'count'] as const);
         bond.setAdSelect(model.select);
       } else await this.#withdraw(slot, lower);
-    }
+    } else if (kind > 23) await this.#tick(dice.below(DOWN_DELAY));
     await bond.settled();
     model.settle();
     this.#learn();
@@ -212,11 +228,13 @@ export class Walk {
 
   #link(lower: number, running: boolean, carrier: boolean): void {
     const { device } = this.#field.nics[lower]!;
-    device.setRunning(running);
-    device.setCarrier(carrier);
-    this.#model.link(lower, running, carrier);
-    // Who carries changes at once, and a new choice forgets what was refused before.
-    if (this.#model.backup) this.#model.settle();
+    const model = this.#model;
+    for (const set of [() => device.setRunning(running), () => device.setCarrier(carrier)]) {
+      set();
+      model.link(lower, device.running, device.carrier);
+      // Who carries changes at once, and a new choice forgets what was refused before.
+      if (model.backup) model.settle();
+    }
   }
 
   async #enable(): Promise<void> {
@@ -352,6 +370,8 @@ export class Walk {
     }
     for (const nic of nics) nic.faults.length = 0;
     await Promise.all(waiting);
+    // Who came when is the bond's to say: beyond all delays it makes no difference.
+    await this.#tick(UP_DELAY + DOWN_DELAY);
     for (let i = 0; i < 4; i++) {
       await bond.settled();
       await turns(20);
@@ -387,7 +407,7 @@ export class Walk {
     const chosen = model.find(usable[0]?.index ?? -1);
     for (const s of model.slaves) if (model.backup && s.lower !== model.active) s.refused.clear();
     if (chosen === undefined) return;
-    if (model.backup && chosen.running && chosen.carrier) model.active = chosen.lower;
+    if (model.backup && chosen.running && chosen.up) model.active = chosen.lower;
     else if (model.mode === '802.3ad' && model.select === 'stable') {
       const group = model.groupOf(chosen);
       if (model.groups().some((g) => g.name === group)) model.group = group;
@@ -397,6 +417,7 @@ export class Walk {
   async #tick(ms: number): Promise<void> {
     this.#now += ms;
     this.#field.bond.tick(this.#now);
+    this.#model.tick(this.#now);
     await turns(6);
   }
 
@@ -438,6 +459,9 @@ export class Walk {
         if ((nic.live.get(cell) ?? -1) !== right) this.#fail(`cell of slot ${slot} on lower ${lower} is ${cell}`);
       }
     }
+    const links = bond.slaves().map((s) => s.link);
+    if (links.join() !== model.slaves.map((s) => model.linkOf(s)).join()) this.#fail(`links are ${links}`);
+    if (links.some((link) => link === 'fail' || link === 'back')) this.report.waiting++;
     const usable = bond
       .slaves()
       .filter((s) => s.usable)
