@@ -19,47 +19,18 @@ import {
   XfrmError,
   type XfrmUpper,
 } from '@espalier/xfrm';
+import { Actor } from './actor.ts';
 import { AD_SELECTS, type AdSelect, type Partner } from './aggregator.ts';
+import { type BondOptions, completeOptions, demandOneOf } from './bond-options.ts';
 import type { BondTicket } from './bond-port.ts';
 import { execute, Refusal } from './execute.ts';
 import { featureNonsense, planFeatures } from './features.ts';
-import { BOND_MODES, type BondMode, JOIN_REFUSED, type JoinRefused, planAdd, replicates } from './plan.ts';
+import type { Membership } from './membership.ts';
+import { BOND_MODES, type BondMode, planAdd, replicates } from './plan.ts';
 import { SaEntry, Unwanted } from './replica.ts';
-import { Replicas, type SlaveState } from './replication.ts';
+import { Replication, type SlaveState } from './replication.ts';
 import { Slave } from './slave.ts';
 import { XMIT_HASH_POLICIES, type XmitHashPolicy } from './xmit-hash.ts';
-
-export interface BondOptions {
-  readonly name: string;
-  readonly index: number;
-  readonly mode: BondMode;
-  readonly xmitHashPolicy?: XmitHashPolicy;
-  /** 802.3ad: when to choose another aggregator, and which; `stable` when absent. */
-  readonly adSelect?: AdSelect;
-  /** Milliseconds that a link must have been up, or down, before it counts; 0 when absent. */
-  readonly upDelay?: number;
-  readonly downDelay?: number;
-  /** What becomes of a joining slave that cannot take an SA; `keep-out` when absent. */
-  readonly joinRefused?: JoinRefused;
-  /** Milliseconds, in the time of `tick`, after which a lower that does not answer counts as refusing; 2000 when absent. */
-  readonly addTimeout?: number;
-  /** Milliseconds after which frames posted count as stuck; 2000 when absent. */
-  readonly drainTimeout?: number;
-  /** A change of members moves only that member's flows (see resilientChoice), unlike Linux's; false when absent. */
-  readonly resilient?: boolean;
-  /** SA slots are below this. */
-  readonly maxSas: number;
-  /** Lower indices are below this. */
-  readonly maxLowers: number;
-  readonly workers: number;
-  readonly offloads: OffloadTable;
-  /** How to let workers move while the actor waits for grace or for frames in flight; a turn of the event loop when absent. */
-  readonly idle?: () => Promise<void>;
-  /** Closes a lower's sockets in every worker, which completes what is stuck in them. */
-  readonly closeSockets?: (lower: LowerDevice) => Promise<void>;
-  /** What went wrong with nobody waiting for it: in link events, late answers, frees. Nothing needs to be done about it. */
-  readonly report?: (trouble: XfrmError) => void;
-}
 
 /** Counters of one SA on one lower through one worker's port. */
 export interface ReplicaStats extends SaStats {
@@ -67,107 +38,88 @@ export interface ReplicaStats extends SaStats {
   readonly worker: number;
 }
 
-const YIELD = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
-
 export class BondDevice implements XfrmUpper {
   readonly name: string;
   readonly index: number;
   readonly lowerHandle = false;
   readonly offloads: OffloadTable;
-  readonly #r: Replicas;
+  readonly #replication: Replication;
+  readonly #membership: Membership;
   readonly #policyWord: Int32Array = new Int32Array(new SharedArrayBuffer(4));
   readonly #resilient: boolean;
   readonly #maxLowers: number;
   readonly #maxSas: number;
-  #queue: Promise<unknown> = Promise.resolve();
-  /** A reconciliation waits in the queue and has not begun. */
-  #queued = false;
+  readonly #actor: Actor = new Actor();
   #closed = false;
 
   /** Throws TypeError or RangeError on options that make no sense. */
   constructor(options: BondOptions) {
-    const { name, index, mode, xmitHashPolicy = 'layer2', adSelect = 'stable', joinRefused = 'keep-out' } = options;
-    demandOneOf('mode', BOND_MODES, mode);
-    demandOneOf('xmitHashPolicy', XMIT_HASH_POLICIES, xmitHashPolicy);
-    demandOneOf('adSelect', AD_SELECTS, adSelect);
-    demandOneOf('joinRefused', JOIN_REFUSED, joinRefused);
-    const { upDelay = 0, downDelay = 0, addTimeout = 2000, drainTimeout = 2000 } = options;
-    for (const [what, ms] of Object.entries({ upDelay, downDelay, addTimeout, drainTimeout }))
-      if (!(ms >= 0)) throw new RangeError(`"${what}" must be milliseconds, got ${ms}`);
-    this.name = name;
-    this.index = index;
-    this.offloads = options.offloads;
-    this.#maxLowers = options.maxLowers;
-    this.#resilient = options.resilient ?? false;
-    this.#maxSas = options.maxSas;
-    this.#r = new Replicas({
-      name,
-      mode,
-      policy: xmitHashPolicy,
-      adSelect,
-      joinRefused,
-      delays: { up: upDelay, down: downDelay },
-      addMs: addTimeout,
-      drainMs: drainTimeout,
-      maxSas: options.maxSas,
-      maxLowers: options.maxLowers,
-      workers: options.workers,
-      offloads: options.offloads,
-      idle: options.idle ?? YIELD,
-      closeSockets: options.closeSockets ?? null,
-      report: options.report ?? (() => {}),
+    const full = completeOptions(options);
+    this.name = full.name;
+    this.index = full.index;
+    this.offloads = full.offloads;
+    this.#maxLowers = full.maxLowers;
+    this.#resilient = full.resilient;
+    this.#maxSas = full.maxSas;
+    this.#replication = new Replication({
+      ...full,
+      policy: full.xmitHashPolicy,
+      delays: { up: full.upDelay, down: full.downDelay },
+      addMs: full.addTimeout,
+      drainMs: full.drainTimeout,
       changed: () => this.#event(),
     });
-    this.#policyWord[0] = XMIT_HASH_POLICIES.indexOf(xmitHashPolicy);
+    this.#membership = this.#replication.membership;
+    this.#policyWord[0] = XMIT_HASH_POLICIES.indexOf(full.xmitHashPolicy);
   }
 
   get mode(): BondMode {
-    return this.#r.mode;
+    return this.#membership.mode;
   }
 
   get xmitHashPolicy(): XmitHashPolicy {
-    return this.#r.policy;
+    return this.#membership.policy;
   }
 
   get features(): FeatureSet {
-    return this.#r.features;
+    return this.#membership.features;
   }
 
   /** 802.3ad: the aggregator that carries the traffic; null = none, or another mode. */
   get activeAggregator(): string | null {
-    return this.#r.mode === '802.3ad' ? this.#r.aggregator : null;
+    return this.#membership.mode === '802.3ad' ? this.#membership.aggregator : null;
   }
 
   get linkType(): LinkType | null {
-    return this.#r.slaves[0]?.lower.linkType ?? null;
+    return this.#membership.slaves[0]?.lower.linkType ?? null;
   }
 
   /** The least over all slaves, bytes; 0 without slaves. */
   get mtu(): number {
-    const { slaves } = this.#r;
+    const { slaves } = this.#membership;
     return slaves.length === 0 ? 0 : Math.min(...slaves.map((s) => s.lower.mtu));
   }
 
   /** Whether mode and policy are those for replicated SAs. */
   get replicates(): boolean {
-    return replicates(this.#r.mode, this.#r.policy);
+    return replicates(this.#membership.mode, this.#membership.policy);
   }
 
   /** Handles that are deleted and not freed yet, because frames under them or the lower itself are stuck; tried at every tick. */
   get lingering(): number {
-    return this.#r.hands.lingering;
+    return this.#replication.hands.lingering;
   }
 
   /** How often the control thread was asked to resolve. */
   get asked(): number {
-    return this.#r.table.asked;
+    return this.#replication.published.table.asked;
   }
 
   /** For workers. */
   ticket(): BondTicket {
     return {
-      snapshot: this.#r.snapshot.ticket,
-      replicas: this.#r.table.ticket,
+      snapshot: this.#replication.published.snapshot.ticket,
+      replicas: this.#replication.published.table.ticket,
       policy: this.#policyWord.buffer as SharedArrayBuffer,
       resilient: this.#resilient,
     };
@@ -175,15 +127,12 @@ export class BondDevice implements XfrmUpper {
 
   /** Slaves in enslave order. */
   slaves(): SlaveState[] {
-    return this.#r.describe();
+    return this.#replication.describe();
   }
 
   /** Resolves when everything asked for so far, link events included, has been done. */
-  async settled(): Promise<void> {
-    for (let seen: unknown = null; seen !== this.#queue; ) {
-      seen = this.#queue;
-      await seen;
-    }
+  settled(): Promise<void> {
+    return this.#actor.settled();
   }
 
   /** Puts a lower last. Throws XfrmError: EXISTS, UNSUPPORTED (a bond, another link type), NO_SPACE, ROLLED_BACK (joinRefused), CLOSED. */
@@ -192,33 +141,33 @@ export class BondDevice implements XfrmUpper {
       this.#demandEnslavable(lower);
       const slave = new Slave(lower);
       slave.unwatch = lower.onChange(() => this.#event());
-      this.#r.slaves.push(slave);
-      await this.#r.reconcile();
+      this.#membership.slaves.push(slave);
+      await this.#replication.reconcile();
       const [why] = slave.refusals.values();
-      if (why === undefined || this.#r.joinRefused !== 'refuse' || this.#r.mode === 'active-backup') return;
-      await this.#r.dismiss(slave);
+      if (why === undefined || this.#membership.joinRefused !== 'refuse' || this.#membership.mode === 'active-backup')
+        return;
+      await this.#replication.dismiss(slave);
       throw new XfrmError({ code: 'ROLLED_BACK', slave: lower.name, what: why });
     });
   }
 
   /** Takes a lower out: its replicas go first. Throws XfrmError NOT_FOUND. */
   release(lower: LowerDevice): Promise<void> {
-    return this.#run(async () => this.#r.dismiss(this.#slaveOf(lower)));
+    return this.#run(async () => this.#replication.dismiss(this.#slaveOf(lower)));
   }
 
   /** Between active-backup and the others the replicas are flushed and HW_ESP goes off; the SAs stay known. */
   setMode(mode: BondMode): Promise<void> {
     return this.#run(async () => {
       demandOneOf('mode', BOND_MODES, mode);
-      const r = this.#r;
-      if (mode === r.mode) return;
-      if (mode === 'active-backup' || r.mode === 'active-backup') {
+      if (mode === this.#membership.mode) return;
+      if (mode === 'active-backup' || this.#membership.mode === 'active-backup') {
         // Handles of one kind of mode mean nothing in the other.
-        r.disable();
-        await r.reconcile();
+        this.#replication.disable();
+        await this.#replication.reconcile();
       }
-      r.mode = mode;
-      await r.reconcile();
+      this.#membership.mode = mode;
+      await this.#replication.reconcile();
     });
   }
 
@@ -226,8 +175,8 @@ export class BondDevice implements XfrmUpper {
   setXmitHashPolicy(policy: XmitHashPolicy): Promise<void> {
     return this.#run(async () => {
       demandOneOf('policy', XMIT_HASH_POLICIES, policy);
-      this.#r.policy = policy;
-      await this.#r.reconcile();
+      this.#membership.policy = policy;
+      await this.#replication.reconcile();
       Atomics.store(this.#policyWord, 0, XMIT_HASH_POLICIES.indexOf(policy));
     });
   }
@@ -235,7 +184,7 @@ export class BondDevice implements XfrmUpper {
   /** 802.3ad: how aggregators are chosen from now on. */
   setAdSelect(select: AdSelect): void {
     demandOneOf('select', AD_SELECTS, select);
-    this.#r.adSelect = select;
+    this.#membership.adSelect = select;
     this.#event();
   }
 
@@ -251,49 +200,46 @@ export class BondDevice implements XfrmUpper {
    */
   setFeatures(wanted: number): Promise<number> {
     return this.#run(async () => {
-      const r = this.#r;
       const nonsense = featureNonsense(wanted);
       if (nonsense !== null) throw new XfrmError({ code: 'UNSUPPORTED', device: this.name, what: nonsense });
       if (wanted === 0) {
-        r.disable();
-        await r.reconcile();
+        this.#replication.disable();
+        await this.#replication.reconcile();
         return 0;
       }
-      r.look();
-      const missing = wanted & ~r.features.hw;
+      this.#membership.look();
+      const missing = wanted & ~this.#membership.features.hw;
       if (missing !== 0) {
-        const why = r.whyNot();
+        const why = this.#membership.whyNot();
         const what = `${featureNames(missing).join(', ')} now${why === '' ? '' : `: ${why}`}`;
         throw new XfrmError({ code: 'UNSUPPORTED', device: this.name, what });
       }
-      if (r.enabled) await this.#change(wanted);
+      if (this.#membership.enabled) await this.#change(wanted);
       else await this.#enable(wanted);
-      await r.reconcile();
-      return r.features.active;
+      await this.#replication.reconcile();
+      return this.#membership.features.active;
     });
   }
 
   /** Optional bits while HW_ESP stays on. */
   async #change(wanted: number): Promise<void> {
-    const r = this.#r;
-    await this.#transact(() => planFeatures(r.members().map(featureFacts), wanted));
-    r.features = { hw: r.features.hw, wanted, active: wanted };
+    await this.#transact(() => planFeatures(this.#membership.members().map(featureFacts), wanted));
+    this.#membership.features = { hw: this.#membership.features.hw, wanted, active: wanted };
   }
 
   async #enable(wanted: number): Promise<void> {
-    const r = this.#r;
     await this.#transact(() => [
-      ...planFeatures(r.candidates().map(featureFacts), wanted),
-      ...planAdd(r.liveSlots(), r.wantedIfEnabled()),
+      ...planFeatures(this.#membership.candidates().map(featureFacts), wanted),
+      ...planAdd(this.#replication.liveSlots(), this.#membership.wantedIfEnabled()),
     ]);
-    await r.enable(wanted);
+    await this.#replication.enable(wanted);
   }
 
   /** A transaction, planned anew when the world changed under it. Throws XfrmError ROLLED_BACK. */
   async #transact(plan: () => ReturnType<typeof planAdd>): Promise<void> {
     for (;;) {
       try {
-        return await execute(plan(), this.#r.hands);
+        return await execute(plan(), this.#replication.hands);
       } catch (refusal) {
         if (!(refusal instanceof Refusal) || !('lower' in refusal.step)) throw refusal;
         if (refusal.cause instanceof Unwanted && !this.#closed) continue;
@@ -308,18 +254,17 @@ export class BondDevice implements XfrmUpper {
    */
   stateAdd(sa: Sa, signal?: AbortSignal): Promise<LowerHandle> {
     return this.#run(async () => {
-      const r = this.#r;
       if (!Number.isInteger(sa.slot) || sa.slot < 0 || sa.slot >= this.#maxSas)
         throw new RangeError(`slot ${sa.slot} is not below ${this.#maxSas}`);
       const unsupported = (what: string): XfrmError => new XfrmError({ code: 'UNSUPPORTED', device: this.name, what });
       if (sa.offload?.type === 'packet')
         throw unsupported('offload type packet: number and window would live in one slave');
-      if (!r.enabled) throw unsupported('ESP offload while HW_ESP is off');
-      if (r.entries.has(sa.slot))
+      if (!this.#membership.enabled) throw unsupported('ESP offload while HW_ESP is off');
+      if (this.#replication.entries.has(sa.slot))
         throw new XfrmError({ code: 'EXISTS', what: `slot ${sa.slot} is on ${this.name} already` });
       const entry = new SaEntry(sa);
       try {
-        await r.install(entry, signal);
+        await this.#replication.install(entry, signal);
       } catch (error) {
         if (!(error instanceof Refusal) || !('lower' in error.step)) throw error;
         if (signal?.aborted) throw new XfrmError({ code: 'ABORTED', what: `the add to ${this.name} was aborted` });
@@ -333,7 +278,7 @@ export class BondDevice implements XfrmUpper {
   stateDelete(handle: LowerHandle): void {
     const entry = this.#entry(handle);
     if (entry.dead) throw new XfrmError({ code: 'CLOSED', what: `SA in slot ${entry.sa.slot} is deleted already` });
-    this.#r.kill(entry);
+    this.#replication.kill(entry);
   }
 
   /** Resolves when its replicas are gone; what a lower could not free yet is lingering. Throws XfrmError BUSY before stateDelete. */
@@ -341,7 +286,7 @@ export class BondDevice implements XfrmUpper {
     return this.#run(async () => {
       const entry = this.#entry(handle);
       if (!entry.dead) throw new XfrmError({ code: 'BUSY', what: `SA in slot ${entry.sa.slot} is not deleted` });
-      await this.#r.bury(entry);
+      await this.#replication.bury(entry);
     });
   }
 
@@ -349,7 +294,7 @@ export class BondDevice implements XfrmUpper {
   advanceEsn(handle: LowerHandle, bottom: number): void {
     const entry = this.#entry(handle);
     entry.raise(bottom);
-    this.#r.tell(entry);
+    this.#replication.tell(entry);
   }
 
   /** Over all lowers and workers, since the add; never goes back. */
@@ -374,13 +319,13 @@ export class BondDevice implements XfrmUpper {
 
   /** Every lower that holds the SA must take it. For workers: `OffloadTable.fits`. */
   offloadOk(sa: Sa, length: number, l3Flags: number): boolean {
-    const entry = this.#r.entries.get(sa.slot);
+    const entry = this.#replication.entries.get(sa.slot);
     if (!entry || entry.dead || entry.replicas.size === 0) return false;
     return [...entry.replicas.values()].every(({ lower }) => lower.xfrm!.offloadOk(sa, length, l3Flags));
   }
 
   stateLowerHandle(saSlot: number, lowerIndex: number): LowerHandle {
-    return this.#r.table.stateLowerHandle(saSlot, lowerIndex);
+    return this.#replication.published.table.stateLowerHandle(saSlot, lowerIndex);
   }
 
   /**
@@ -389,76 +334,68 @@ export class BondDevice implements XfrmUpper {
    */
   withdraw(saSlot: number, lowerIndex: number): Promise<void> {
     return this.#run(async () => {
-      const entry = this.#r.entries.get(saSlot);
+      const entry = this.#replication.entries.get(saSlot);
       if (!entry?.replicas.has(lowerIndex))
         throw new XfrmError({ code: 'NOT_FOUND', what: `slot ${saSlot} has no replica on lower ${lowerIndex}` });
       entry.withheld.add(lowerIndex);
-      await this.#r.reconcile();
+      await this.#replication.reconcile();
     });
   }
 
   /** Undoes `withdraw`. */
   restore(saSlot: number, lowerIndex: number): Promise<void> {
     return this.#run(async () => {
-      if (!this.#r.entries.get(saSlot)?.withheld.delete(lowerIndex))
+      if (!this.#replication.entries.get(saSlot)?.withheld.delete(lowerIndex))
         throw new XfrmError({ code: 'NOT_FOUND', what: `slot ${saSlot} has nothing withdrawn on lower ${lowerIndex}` });
-      await this.#r.reconcile();
+      await this.#replication.reconcile();
     });
   }
 
   /** Time passes: drives up and down delays, bounds on lowers, ESN, and what lingers. Milliseconds, never going back. */
   tick(nowMs: number): void {
-    if (this.#r.tick(nowMs)) this.#event();
+    if (this.#replication.tick(nowMs)) this.#event();
   }
 
   /** A worker's thread has exited (its exit event) and its sockets are closed; nothing waits for it any more. */
   workerGone(worker: number): void {
-    this.#r.workerGone(worker);
+    this.#replication.workerGone(worker);
   }
 
   /** A new thread is about to take a gone worker's place. */
   workerBack(worker: number): void {
-    this.#r.snapshot.workerBack(worker);
+    this.#replication.published.snapshot.workerBack(worker);
   }
 
   /** Releases every slave. Keep ticking until it resolves: a lower that is stuck is waited for no longer than its bounds. */
   async close(): Promise<void> {
     if (this.#closed) return this.settled();
     const done = this.#run(async () => {
-      for (const slave of [...this.#r.slaves]) await this.#r.dismiss(slave);
-      await this.#r.snapshot.publish([]);
-      this.#r.entries.clear();
+      for (const slave of [...this.#membership.slaves]) await this.#replication.dismiss(slave);
+      await this.#replication.published.snapshot.publish([]);
+      this.#replication.entries.clear();
     });
     this.#closed = true;
-    this.#r.closing = true;
-    this.#r.disable();
+    this.#replication.closing = true;
+    this.#replication.disable();
     await done;
   }
 
   /** Something changed outside: what it takes away goes at once, the rest through the queue. */
   #event(): void {
     if (this.#closed) return;
-    this.#r.event();
-    if (this.#queued) return;
-    this.#queued = true;
-    this.#run(() => this.#r.reconcile()).catch(() => undefined);
+    this.#replication.event();
+    this.#actor.soon(() => this.#replication.reconcile());
   }
 
-  /** The one queue. */
   #run<T>(step: () => Promise<T>): Promise<T> {
     if (this.#closed) return Promise.reject(new XfrmError({ code: 'CLOSED', what: `${this.name} is closed` }));
-    const next = this.#queue.then(() => {
-      this.#queued = false;
-      return step();
-    });
-    this.#queue = next.catch(() => undefined);
-    return next;
+    return this.#actor.run(step);
   }
 
   #demandEnslavable(lower: LowerDevice): void {
     if (lower.xfrm !== null && 'stateLowerHandle' in lower.xfrm)
       throw new XfrmError({ code: 'UNSUPPORTED', device: this.name, what: 'a bond as a slave' });
-    if (this.#r.slaves.some((s) => s.index === lower.index || s.lower === lower))
+    if (this.#membership.slaves.some((s) => s.index === lower.index || s.lower === lower))
       throw new XfrmError({ code: 'EXISTS', what: `${lower.name} is a slave of ${this.name} already` });
     if (lower.index < 0 || lower.index >= this.#maxLowers)
       throw new XfrmError({
@@ -474,18 +411,18 @@ export class BondDevice implements XfrmUpper {
   }
 
   #rolledBack(lower: number, cause: Error, failures: readonly string[]): XfrmError {
-    const slave = this.#r.slaves.find((s) => s.index === lower)?.lower.name ?? `lower ${lower}`;
+    const slave = this.#membership.slaves.find((s) => s.index === lower)?.lower.name ?? `lower ${lower}`;
     return new XfrmError({ code: 'ROLLED_BACK', slave, what: cause.message, failures }, { cause: cause.cause });
   }
 
   #slaveOf(lower: LowerDevice): Slave {
-    const slave = this.#r.slaves.find((s) => s.lower === lower);
+    const slave = this.#membership.slaves.find((s) => s.lower === lower);
     if (!slave) throw new XfrmError({ code: 'NOT_FOUND', what: `${lower.name} is no slave of ${this.name}` });
     return slave;
   }
 
   #entry(handle: LowerHandle): SaEntry {
-    const entry = this.#r.entries.get(handle - 1);
+    const entry = this.#replication.entries.get(handle - 1);
     if (!entry) throw new XfrmError({ code: 'NOT_FOUND', what: `${this.name} has no state 0x${handle.toString(16)}` });
     return entry;
   }
@@ -493,8 +430,4 @@ export class BondDevice implements XfrmUpper {
 
 function featureFacts({ index, lower }: Slave): Parameters<typeof planFeatures>[0][number] {
   return { lower: index, wanted: lower.features.wanted, active: lower.features.active, hw: lower.features.hw };
-}
-
-function demandOneOf<T>(what: string, all: readonly T[], one: T): void {
-  if (!all.includes(one)) throw new TypeError(`"${what}" must be one of ${all.join(', ')}, got ${String(one)}`);
 }

@@ -114,13 +114,6 @@ export class BondHands implements Hands {
     }
   }
 
-  /** Makes a READY replica resolvable. */
-  show(entry: SaEntry, lower: number): void {
-    const replica = entry.replicas.get(lower)!;
-    replica.shown = true;
-    this.#o.table.write(entry.sa.slot, lower, replica.handle);
-  }
-
   hide(slot: number, lower: number): void {
     const { table, offloads } = this.#o;
     table.write(slot, lower, 0);

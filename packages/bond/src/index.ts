@@ -7,7 +7,8 @@ export {
   chooseAggregator,
   type Partner,
 } from './aggregator.ts';
-export { BondDevice, type BondOptions, type ReplicaStats } from './bond-device.ts';
+export { BondDevice, type ReplicaStats } from './bond-device.ts';
+export type { BondOptions } from './bond-options.ts';
 export { BondPort, type BondPortOptions, type BondTicket, type WithoutHandle } from './bond-port.ts';
 export { carryOut, execute, type Hands, Refusal, undoOf } from './execute.ts';
 export { featureNonsense, followFeatures, planFeatures } from './features.ts';

@@ -26,7 +26,15 @@ export interface MembershipOptions {
   readonly report: (trouble: XfrmError) => void;
 }
 
-export abstract class Membership {
+/** What membership asks of the rest of the bond. */
+export interface MembershipNeeds {
+  /** From now on no SA resolves. */
+  readonly clear: () => void;
+  /** The time of `tick`. */
+  readonly now: () => number;
+}
+
+export class Membership {
   readonly slaves: Slave[] = [];
   readonly joinRefused: JoinRefused;
   mode: BondMode;
@@ -39,12 +47,14 @@ export abstract class Membership {
   active = -1;
   /** Rises with everything that can change what should be. */
   revision = 0;
+  readonly #needs: MembershipNeeds;
   readonly #delays: LinkDelays;
   readonly #report: (trouble: XfrmError) => void;
   /** Slaves that belong to the enabled bond: losing one of their abilities ends it. */
   readonly #members: Set<Slave> = new Set();
 
-  constructor(options: MembershipOptions) {
+  constructor(options: MembershipOptions, needs: MembershipNeeds) {
+    this.#needs = needs;
     this.mode = options.mode;
     this.policy = options.policy;
     this.adSelect = options.adSelect;
@@ -52,12 +62,6 @@ export abstract class Membership {
     this.#delays = options.delays;
     this.#report = options.report;
   }
-
-  /** From now on no SA resolves. */
-  protected abstract clearWords(): void;
-
-  /** The time of `tick`. */
-  protected abstract now(): number;
 
   /** HW_ESP is on. */
   get enabled(): boolean {
@@ -107,13 +111,13 @@ export abstract class Membership {
     // Coming back here later is a new chance.
     this.slave(this.active)?.refusals.clear();
     this.active = next;
-    this.clearWords();
+    this.#needs.clear();
   }
 
   #lookAtLinks(): void {
     for (const slave of this.slaves) {
       const impatient = !this.slaves.some((s) => !s.leaving && canTransmit(s.facts()));
-      slave.link = stepLink(slave.link, slave.lower, this.now(), this.#delays, impatient);
+      slave.link = stepLink(slave.link, slave.lower, this.#needs.now(), this.#delays, impatient);
     }
   }
 
@@ -147,7 +151,7 @@ export abstract class Membership {
     this.revision++;
     this.#members.clear();
     for (const slave of this.slaves) slave.refusals.clear();
-    this.clearWords();
+    this.#needs.clear();
     this.features = { hw: 0, wanted: 0, active: 0 };
     this.features = { hw: this.#offered(), wanted: 0, active: 0 };
   }

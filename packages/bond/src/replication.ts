@@ -1,5 +1,5 @@
 /** What the actor does with the SAs: brings lowers, table, words and snapshot to what plan.ts says. */
-import { type LowerDevice, OffloadDevice, type OffloadTable, XfrmError } from '@espalier/xfrm';
+import { type LowerDevice, XfrmError } from '@espalier/xfrm';
 import { aggregatorId } from './aggregator.ts';
 import { BondHands } from './bond-hands.ts';
 import { carryOut, execute, messageOf, Refusal } from './execute.ts';
@@ -7,31 +7,15 @@ import { planFeatures } from './features.ts';
 import type { LinkState } from './link.ts';
 import { Membership, type MembershipOptions } from './membership.ts';
 import { Patience } from './patience.ts';
-import {
-  keptOut,
-  type Place,
-  planAdd,
-  planFree,
-  planLeave,
-  transmitters,
-  wantedReplicas,
-  wantsReplicas,
-} from './plan.ts';
+import { keptOut, type Place, planAdd, planFree, planLeave, wantedReplicas, wantsReplicas } from './plan.ts';
+import { Published, type PublishedOptions } from './published.ts';
 import { type SaEntry, Unwanted } from './replica.ts';
-import { ReplicaTable } from './replicas.ts';
 import { EVERY_SA, type Slave } from './slave.ts';
-import { SnapshotPublisher } from './snapshot.ts';
-import { writeVeto } from './veto.ts';
 
-export interface ReplicasOptions extends MembershipOptions {
+export interface ReplicationOptions extends MembershipOptions, PublishedOptions {
   readonly name: string;
   readonly addMs: number;
   readonly drainMs: number;
-  readonly maxSas: number;
-  readonly maxLowers: number;
-  readonly workers: number;
-  readonly offloads: OffloadTable;
-  readonly idle: () => Promise<void>;
   readonly closeSockets: ((lower: LowerDevice) => Promise<void>) | null;
   /** A late answer has changed what can be done. */
   readonly changed: () => void;
@@ -52,32 +36,32 @@ export interface SlaveState {
   readonly software: number;
 }
 
-export class Replicas extends Membership {
+export class Replication {
+  readonly membership: Membership;
   readonly entries: Map<number, SaEntry> = new Map();
-  readonly table: ReplicaTable;
-  readonly snapshot: SnapshotPublisher;
+  readonly published: Published;
   readonly hands: BondHands;
   /** Nothing new is wanted. */
   closing = false;
   readonly #patience: Patience = new Patience();
-  readonly #offloads: OffloadTable;
-  readonly #o: ReplicasOptions;
+  readonly #o: ReplicationOptions;
   /** The SA being added, and why not to go on with it. */
   #incoming: { readonly entry: SaEntry; readonly signal: AbortSignal | undefined } | null = null;
   /** Slots whose add was given up and answered all the same, while a join was still taking the others back. */
   readonly #answered: Set<number> = new Set();
 
-  constructor(options: ReplicasOptions) {
-    const { name, maxSas, maxLowers, workers, offloads, idle } = options;
-    super(options);
+  constructor(options: ReplicationOptions) {
+    const { name, maxLowers, offloads, idle } = options;
     this.#o = options;
-    this.#offloads = offloads;
-    this.table = ReplicaTable.create(maxSas, maxLowers);
-    this.snapshot = new SnapshotPublisher(workers, maxLowers, idle);
+    this.membership = new Membership(options, {
+      clear: () => this.published.clear(),
+      now: () => this.#patience.now,
+    });
+    this.published = new Published(this.membership, this.entries, options);
     this.hands = new BondHands({
       name,
-      snapshot: this.snapshot,
-      table: this.table,
+      snapshot: this.published.snapshot,
+      table: this.published.table,
       offloads,
       patience: this.#patience,
       maxLowers,
@@ -85,16 +69,16 @@ export class Replicas extends Membership {
       drainMs: options.drainMs,
       idle,
       closeSockets: options.closeSockets,
-      lowerOf: (index) => this.slave(index)?.lower,
+      lowerOf: (index) => this.membership.slave(index)?.lower,
       entryOf: (slot) => (this.#incoming?.entry.sa.slot === slot ? this.#incoming.entry : this.entries.get(slot)),
       unwanted: (entry, lower) => this.#unwanted(entry, lower),
       report: options.report,
       lateAnswer: (slot, lower) => {
-        if (this.slave(lower)?.refusals.delete(slot)) options.changed();
+        if (this.membership.slave(lower)?.refusals.delete(slot)) options.changed();
         else this.#answered.add(slot);
       },
       roomAgain: (lower) => {
-        const refusals = this.slave(lower)?.refusals;
+        const refusals = this.membership.slave(lower)?.refusals;
         if (refusals === undefined || refusals.size === 0 || refusals.has(EVERY_SA)) return;
         refusals.clear();
         options.changed();
@@ -107,10 +91,10 @@ export class Replicas extends Membership {
   }
 
   describe(): SlaveState[] {
-    const facts = this.facts();
-    const now = this.snapshot.usable();
+    const facts = this.membership.facts();
+    const now = this.published.snapshot.usable();
     const live = [...this.entries.values()];
-    return this.slaves.map((slave, i) => {
+    return this.membership.slaves.map((slave, i) => {
       const out = keptOut(facts, facts.slaves[i]!);
       const software = slave.refusals.has(EVERY_SA) ? this.entries.size : slave.refusals.size;
       return {
@@ -118,39 +102,35 @@ export class Replicas extends Membership {
         index: slave.index,
         usable: now.includes(slave.index),
         link: slave.link.state,
-        aggregated: this.mode !== '802.3ad' || aggregatorId(facts.slaves[i]!) === this.aggregator,
+        aggregated: this.membership.mode !== '802.3ad' || aggregatorId(facts.slaves[i]!) === this.membership.aggregator,
         replicas: live.filter((entry) => entry.replicas.has(slave.index)).length,
         keptOut: out ? slave.refusals.values().next().value! : null,
-        software: this.joinRefused === 'software' ? software : 0,
+        software: this.membership.joinRefused === 'software' ? software : 0,
       };
     });
   }
 
-  protected now(): number {
-    return this.#patience.now;
-  }
-
   /** At once: what changed outside and takes something away. The rest is for `reconcile`. */
   event(): void {
-    this.revision++;
-    this.look();
+    this.membership.revision++;
+    this.membership.look();
     this.hands.giveUp();
-    this.#post(false);
+    this.published.post(false);
   }
 
   /** HW_ESP goes off at once; `reconcile` flushes, then turns the slaves' bits off. */
   disable(): void {
-    this.turnOff();
+    this.membership.turnOff();
     this.hands.giveUp();
   }
 
   /** HW_ESP is on from here: every candidate has every SA (see BondDevice.setFeatures). */
   async enable(wanted: number): Promise<void> {
-    this.turnOn(wanted);
-    for (const entry of this.entries.values()) this.#show(entry);
+    this.membership.turnOn(wanted);
+    for (const entry of this.entries.values()) this.published.show(entry);
     // A slave that came up meanwhile has none: out of usable before anything can be hashed to it.
-    if (this.#post(true)) await this.snapshot.grace();
-    this.#writeWords();
+    if (this.published.post(true)) await this.published.snapshot.grace();
+    this.published.writeWords();
   }
 
   /** Installs a new SA wherever it should be, all or nothing. Throws Refusal. */
@@ -161,7 +141,7 @@ export class Replicas extends Membership {
     signal?.addEventListener('abort', abort);
     try {
       for (;;) {
-        const wanted = wantedReplicas(this.facts());
+        const wanted = wantedReplicas(this.membership.facts());
         const extra = [...entry.replicas.keys()].filter((lower) => !wanted.includes(lower));
         await this.#takeBack(slot, extra);
         const missing = wanted.filter((lower) => !entry.replicas.has(lower));
@@ -170,12 +150,12 @@ export class Replicas extends Membership {
       }
       // Nothing waits from here on: what was wanted a line ago is what there is.
       this.entries.set(slot, entry);
-      this.#show(entry);
+      this.published.show(entry);
     } finally {
       signal?.removeEventListener('abort', abort);
       this.#incoming = null;
     }
-    this.#writeWords();
+    this.published.writeWords();
   }
 
   /** A transaction on these lowers; a lower that went away meanwhile does not count as refusing. */
@@ -201,10 +181,10 @@ export class Replicas extends Membership {
 
   /** The SA is dead at once: nothing resolves, adds under way are given up. */
   kill(entry: SaEntry): void {
-    this.revision++;
+    this.membership.revision++;
     entry.dead = true;
-    this.#offloads.clear(entry.sa.slot);
-    for (const lower of entry.replicas.keys()) this.table.write(entry.sa.slot, lower, 0);
+    this.#o.offloads.clear(entry.sa.slot);
+    for (const lower of entry.replicas.keys()) this.published.table.write(entry.sa.slot, lower, 0);
     this.hands.giveUp();
   }
 
@@ -217,7 +197,7 @@ export class Replicas extends Membership {
     this.entries.delete(slot);
     // Whoever could not take this SA may be able to take the others.
     let again = false;
-    for (const slave of this.slaves) again = slave.refusals.delete(slot) || again;
+    for (const slave of this.membership.slaves) again = slave.refusals.delete(slot) || again;
     if (again) await this.reconcile();
   }
 
@@ -226,50 +206,50 @@ export class Replicas extends Membership {
     slave.unwatch();
     slave.leaving = true;
     this.event();
-    await this.snapshot.grace();
+    await this.published.snapshot.grace();
     await this.reconcile();
     await this.#turnOff([slave]);
-    this.slaves.splice(this.slaves.indexOf(slave), 1);
+    this.membership.slaves.splice(this.membership.slaves.indexOf(slave), 1);
     for (const entry of this.entries.values()) entry.withheld.delete(slave.index);
-    this.look();
+    this.membership.look();
   }
 
   /** Brings everything to what the facts call for, until they stand still. */
   async reconcile(): Promise<void> {
     let deleted: Place[] = [];
-    for (let seen = -1; seen !== this.revision; ) {
-      seen = this.revision;
-      this.look();
-      await this.#postWhenRoom();
+    for (let seen = -1; seen !== this.membership.revision; ) {
+      seen = this.membership.revision;
+      this.membership.look();
+      await this.published.postWhenRoom();
       deleted.push(...(await this.#leave()));
-      for (const lower of wantedReplicas(this.facts())) {
+      for (const lower of wantedReplicas(this.membership.facts())) {
         // A lower that comes back at once needs the room that its old handles still take; the others do not wait for it.
         await this.#forward(planFree(deleted.filter((place) => place.lower === lower)));
         deleted = deleted.filter((place) => place.lower !== lower);
         await this.#join(lower);
       }
-      this.#writeWords();
-      await this.#postWhenRoom();
+      this.published.writeWords();
+      await this.published.postWhenRoom();
     }
     await this.#forward(planFree(deleted));
-    if (!this.enabled) await this.#turnOff([...this.slaves].reverse());
+    if (!this.membership.enabled) await this.#turnOff([...this.membership.slaves].reverse());
   }
 
   /** Replicas that should not be: from READY to DELETED. */
   async #leave(): Promise<Place[]> {
-    const wanted = new Set(wantedReplicas(this.facts()));
+    const wanted = new Set(wantedReplicas(this.membership.facts()));
     const places: Place[] = [];
     for (const entry of this.entries.values())
       for (const lower of entry.replicas.keys())
         if (!wanted.has(lower) || entry.withheld.has(lower)) places.push({ slot: entry.sa.slot, lower });
     await this.#forward(planLeave(places));
-    for (const slot of new Set(places.map((place) => place.slot))) this.#veto(this.entries.get(slot));
+    for (const slot of new Set(places.map((place) => place.slot))) this.published.veto(this.entries.get(slot));
     return places;
   }
 
   /** Gives a slave the features and every SA: all of them or, by default, none. */
   async #join(lower: number): Promise<void> {
-    const slave = this.slave(lower)!;
+    const slave = this.membership.slave(lower)!;
     this.#answered.clear();
     const lacking = [...this.entries.values()].filter(
       (e) => !e.dead && !e.withheld.has(lower) && !e.replicas.has(lower) && !slave.refusals.has(e.sa.slot),
@@ -277,10 +257,10 @@ export class Replicas extends Membership {
     const { features } = slave.lower;
     const steps = planFeatures(
       [{ lower, hw: features.hw, wanted: features.wanted, active: features.active }],
-      this.features.active,
+      this.membership.features.active,
     );
     const slots = lacking.map((entry) => entry.sa.slot);
-    const whole = this.joinsWhole();
+    const whole = this.membership.joinsWhole();
     const batches = whole
       ? [[...steps, ...planAdd(slots, [lower])]]
       : [steps, ...slots.map((slot) => planAdd([slot], [lower]))];
@@ -293,103 +273,23 @@ export class Replicas extends Membership {
         if (whole || !this.#stillJoins(slave)) return;
       }
     }
-    this.accept(slave);
+    this.membership.accept(slave);
     // Also what an earlier join had added when the slave went away for a moment.
-    for (const entry of this.entries.values()) if (entry.replicas.get(lower)?.shown === false) this.#show(entry);
+    for (const entry of this.entries.values())
+      if (entry.replicas.get(lower)?.shown === false) this.published.show(entry);
   }
 
   #joinRefused(slave: Slave, { step, failures, message, cause }: Refusal): void {
     // What has been left of it is looked at again.
-    this.revision++;
+    this.membership.revision++;
     const slot = step.op === 'add' ? step.slot : EVERY_SA;
     if (!(cause instanceof Unwanted) && this.#stillJoins(slave) && !this.#answered.has(slot))
-      this.refuse(slave, slot, message);
+      this.membership.refuse(slave, slot, message);
     for (const failure of failures) this.#report(failure);
   }
 
   #stillJoins(slave: Slave): boolean {
-    return wantedReplicas(this.facts()).includes(slave.index);
-  }
-
-  /** READY replicas become resolvable; in active-backup by the offload word alone. */
-  #show(entry: SaEntry): void {
-    if (entry.dead) return;
-    for (const [lower, replica] of entry.replicas) {
-      if (replica.shown || replica.state !== 'READY') continue;
-      if (this.mode === 'active-backup') replica.shown = true;
-      else this.hands.show(entry, lower);
-    }
-    this.#veto(entry);
-  }
-
-  #veto(entry: SaEntry | undefined): void {
-    if (entry !== undefined) writeVeto(this.#offloads, entry.sa.slot, entry.replicas.values());
-  }
-
-  protected clearWords(): void {
-    for (const slot of this.entries.keys()) this.#offloads.clear(slot);
-  }
-
-  /** The offload word of every SA: which device, if any, is to be asked for its handle. */
-  #writeWords(): void {
-    for (const entry of this.entries.values()) this.#writeWord(entry);
-  }
-
-  /** A word that named another lower has been cleared, and a grace period has passed: that lower's replica has left. */
-  #writeWord(entry: SaEntry): void {
-    const { slot } = entry.sa;
-    const now = this.#offloads.device(slot);
-    if (entry.dead || !this.enabled) {
-      if (now !== OffloadDevice.NONE) this.#offloads.clear(slot);
-    } else if (this.mode === 'active-backup') {
-      const replica = entry.replicas.get(this.active);
-      if (replica?.state === 'READY' && now !== this.active)
-        this.#offloads.setDirect(slot, this.active, replica.handle);
-    } else if (this.#inSoftware(entry)) {
-      if (now !== OffloadDevice.SOFTWARE) this.#offloads.setSoftware(slot);
-    } else if (now !== OffloadDevice.UPPER) this.#offloads.setUpper(slot);
-  }
-
-  /** Outbound, and some slave that may carry it could not take it. */
-  #inSoftware(entry: SaEntry): boolean {
-    if (this.joinRefused !== 'software' || entry.sa.direction === 'in') return false;
-    return this.candidates().some((s) => s.refusals.has(entry.sa.slot) || s.refusals.has(EVERY_SA));
-  }
-
-  /** Lowers that may carry traffic and hold what that needs. `strict`: those that carry it now are looked at as well. */
-  #usable(strict: boolean): number[] {
-    const facts = this.facts();
-    const able = transmitters(facts);
-    if (!this.enabled || this.mode === 'active-backup') return able;
-    const now = strict ? [] : this.snapshot.usable();
-    return able.filter((lower) => now.includes(lower) || this.#ready(lower));
-  }
-
-  #ready(lower: number): boolean {
-    const software = this.joinRefused === 'software' ? this.slave(lower)!.refusals : null;
-    for (const entry of this.entries.values()) {
-      if (entry.dead || entry.withheld.has(lower) || entry.replicas.get(lower)?.shown) continue;
-      if (!software?.has(entry.sa.slot) && !software?.has(EVERY_SA)) return false;
-    }
-    return true;
-  }
-
-  /** Posts usable if it has changed and there is room for a snapshot; whether it has changed. */
-  #post(strict: boolean): boolean {
-    const next = this.#usable(strict);
-    const now = this.snapshot.usable();
-    if (next.length === now.length && next.every((lower, i) => lower === now[i])) return false;
-    this.snapshot.post(next);
-    return true;
-  }
-
-  async #postWhenRoom(): Promise<void> {
-    while (this.#post(false)) {
-      const now = this.snapshot.usable();
-      const next = this.#usable(false);
-      if (next.length === now.length && next.every((lower, i) => lower === now[i])) return;
-      await this.#o.idle();
-    }
+    return wantedReplicas(this.membership.facts()).includes(slave.index);
   }
 
   async #turnOff(slaves: readonly Slave[]): Promise<void> {
@@ -431,12 +331,14 @@ export class Replicas extends Membership {
     this.#patience.tick(ms);
     for (const entry of this.entries.values()) if (entry.sa.esn && entry.sa.bottom) this.tell(entry);
     this.hands.retry();
-    return this.slaves.some(({ link }) => (link.state === 'fail' || link.state === 'back') && link.due <= this.now());
+    return this.membership.slaves.some(
+      ({ link }) => (link.state === 'fail' || link.state === 'back') && link.due <= this.#patience.now,
+    );
   }
 
   workerGone(worker: number): void {
-    this.snapshot.workerGone(worker);
-    for (const { lower } of this.slaves) if (worker < lower.ports) lower.portGone?.(worker);
+    this.published.snapshot.workerGone(worker);
+    for (const { lower } of this.membership.slaves) if (worker < lower.ports) lower.portGone?.(worker);
     this.hands.portGone(worker);
   }
 
@@ -444,8 +346,8 @@ export class Replicas extends Membership {
     if (entry.dead) return 'the SA is gone';
     if (this.closing) return `${this.#o.name} is closing`;
     if (this.#incoming?.entry === entry && this.#incoming.signal?.aborted) return 'it was aborted';
-    const slave = this.slave(lower);
-    if (slave !== undefined && wantsReplicas(this, slave.facts())) return null;
+    const slave = this.membership.slave(lower);
+    if (slave !== undefined && wantsReplicas(this.membership, slave.facts())) return null;
     return `${slave?.lower.name ?? lower} is gone`;
   }
 }
