@@ -134,10 +134,8 @@ describe('a call that is refused half-way', () => {
 
   it('leaves no trace when HW_ESP is enabled over known SAs', async () => {
     const tally: Tally = { runs: 0, refusedTwice: 0 };
-    const sizes = process.env.ESPALIER_LONG ? [1, 2, 3, 4, 5, 6, 7, 8] : [1, 2, 3, 8];
     for (let slaves = 1; slaves <= MAX_SLAVES; slaves++)
-      for (const sas of sizes) {
-        if (sas === MAX_SAS && slaves > 2 && !process.env.ESPALIER_LONG) continue;
+      for (let sas = 1; sas <= MAX_SAS; sas++) {
         await everyFailure(
           () => world(slaves, sas, false),
           (w) => w.bond.setFeatures(HW_ESP),
@@ -155,7 +153,7 @@ describe('a call that is refused half-way', () => {
       }
     console.log(`enable: ${tally.runs} runs, ${tally.refusedTwice} of them with a failure while undoing`);
     expect(tally.refusedTwice).toBeGreaterThan(0);
-  });
+  }, 180_000);
 
   it('leaves the other bits as they were when optional ones change', async () => {
     const tally: Tally = { runs: 0, refusedTwice: 0 };

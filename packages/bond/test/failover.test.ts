@@ -7,6 +7,13 @@ import { Dice, Field, saOf } from './field.ts';
 const FAILOVERS = Number(process.env.ESPALIER_FAILOVERS ?? (process.env.ESPALIER_LONG ? 100_000 : 6000));
 const SLOTS = [0, 1, 2, 3];
 
+/** One failover: by the clock, of this process's processor time, and whether others ran instead. */
+interface Gap {
+  readonly ms: number;
+  readonly cpuMs: number;
+  readonly robbed: boolean;
+}
+
 async function field(mode: BondMode, links: number, downDelay = 0): Promise<Field> {
   const f = new Field({ links, saSlots: 16, bond: { mode, downDelay } });
   f.renew({ mode, downDelay });
@@ -65,20 +72,35 @@ describe('failovers under traffic', () => {
 
   it('of an active-backup bond have a handle on the new slave within a millisecond', async () => {
     const f = await field('active-backup', 2);
-    const gaps: number[] = [];
-    for (let i = 0; i < 400; i++) {
+    const gaps: Gap[] = [];
+    for (let i = 0; i < 1000; i++) {
       const active = f.bond.slaves().find((s) => s.usable)!.index;
       f.nics[1 - active]!.device.setCarrier(true);
       await f.bond.settled();
       const began = performance.now();
+      const cpu = process.cpuUsage();
+      const { involuntaryContextSwitches: switches } = process.resourceUsage();
       f.nics[active]!.device.setCarrier(false);
       while (f.offloads.device(0) !== 1 - active || f.offloads.device(3) !== 1 - active) await Promise.resolve();
-      gaps.push(performance.now() - began);
+      const { user, system } = process.cpuUsage(cpu);
+      const ms = performance.now() - began;
+      const robbed = process.resourceUsage().involuntaryContextSwitches > switches;
+      gaps.push({ ms, cpuMs: (user + system) / 1000, robbed });
       await f.bond.settled();
     }
-    gaps.sort((a, b) => a - b);
-    console.log(`failover gap on mock: ${gaps[200]!.toFixed(3)} ms in the middle, ${gaps[396]!.toFixed(3)} ms at 99 %`);
-    expect(gaps[200]!).toBeLessThan(1);
+    const at = (share: number, of: (gap: Gap) => number): number =>
+      gaps.map(of).sort((a, b) => a - b)[Math.floor(gaps.length * share)]!;
+    const [middle, late] = [0.5, 0.99].map((share) => at(share, (gap) => gap.ms)) as [number, number];
+    const [middleCpu, lateCpu] = [0.5, 0.99].map((share) => at(share, (gap) => gap.cpuMs)) as [number, number];
+    const long = gaps.filter((gap) => gap.ms > 1);
+    console.log(
+      `failover gap on mock: ${middle.toFixed(3)} ms in the middle, ${late.toFixed(3)} ms at 99 %; ` +
+        `of processor time ${middleCpu.toFixed(3)} and ${lateCpu.toFixed(3)}; ${long.length} of ${gaps.length} longer than 1 ms, ` +
+        `in ${long.filter((gap) => gap.robbed).length} of these the processor went to others`,
+    );
+    expect(middle).toBeLessThan(1);
+    // What is our own doing; how long the machine lets others run meanwhile is not.
+    expect(lateCpu).toBeLessThan(5);
   });
 
   it('take traffic from a slave without waiting for the queue', async () => {
