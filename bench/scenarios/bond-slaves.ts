@@ -1,7 +1,7 @@
 import { BondPort, ReplicaTable, SnapshotPublisher, XMIT_HASH_POLICIES, xmitHash } from '@espalier/bond';
 import { EspPath } from '@espalier/esp';
 import { createBurst, RowState, resetRow } from '@espalier/wire';
-import { DROP_CODES, LowerHandles, OffloadTable, settle } from '@espalier/xfrm';
+import { DROP_CODES, LowerHandles, type NoHandleName, OffloadTable, settle } from '@espalier/xfrm';
 import { Desk, saPair } from '../frame/desk.ts';
 import { nullEngine } from '../frame/null-engine.ts';
 import { NullPort } from '../frame/null-port.ts';
@@ -12,6 +12,7 @@ const SAS = 64;
 const BATCH = 32;
 const BATCHES = 16;
 const SIZE = 64;
+const ONE = { slaves: 1, noHandle: 'drop' };
 
 interface Slaves extends Trial {
   readonly ports: readonly NullPort[];
@@ -19,7 +20,7 @@ interface Slaves extends Trial {
 }
 
 /** Inner packets of 64 SAs, each with a replica on every slave: policy, numbers, headers, split, handle, gone. */
-async function send(slaves: number): Promise<Slaves> {
+async function send(slaves: number, noHandle: NoHandleName): Promise<Slaves> {
   const desk = new Desk(BATCH * BATCHES, BATCH);
   const { slab, pool } = desk;
   const offloads = OffloadTable.create(SAS);
@@ -31,7 +32,7 @@ async function send(slaves: number): Promise<Slaves> {
   });
   const lowers = Array.from({ length: slaves }, (_, i) => i);
   for (let slot = 0; slot < SAS; slot++) {
-    path.addOutbound(saPair('aes128gcm16', { slot, spi: 0x1000 + 2 * slot, offload: true }).out);
+    path.addOutbound({ ...saPair('aes128gcm16', { slot, spi: 0x1000 + 2 * slot, offload: true }).out, noHandle });
     offloads.setUpper(slot);
     for (const lower of lowers) replicas.write(slot, lower, 1 + slot * slaves + lower);
   }
@@ -82,15 +83,18 @@ async function send(slaves: number): Promise<Slaves> {
 export default {
   name: 'bond-slaves',
   about: 'what replication costs: 64 SAs without a cipher over null slaves that each hold all of them',
-  variants: product({ slaves: [1, 2, 4, 8] }),
+  variants: [
+    ...product({ slaves: [1, 2, 4, 8], noHandle: ['drop'] }),
+    ...product({ slaves: [4], noHandle: ['software', 'steer'] }),
+  ],
   limits: [2, 4, 8].map((slaves) => ({
-    ...{ variant: { slaves }, to: { slaves: 1 }, most: 1.05 },
+    ...{ variant: { slaves, noHandle: 'drop' }, to: ONE, most: 1.05 },
     goal: 'slaves within 5 % of one another',
   })),
-  anchor: (v) => (v.slaves === 1 ? null : { slaves: 1 }),
+  anchor: (v) => (v.slaves === 1 ? null : ONE),
   async prove() {
     for (const slaves of [1, 2, 4, 8]) {
-      const trial = await send(slaves);
+      const trial = await send(slaves, 'drop');
       trial.prepare!();
       trial.step();
       trial.close!();
@@ -100,5 +104,5 @@ export default {
         throw new Error(`${slaves} slaves took ${taken.join()} of ${trial.packets}`);
     }
   },
-  run: ({ slaves }) => send(slaves as number),
+  run: ({ slaves, noHandle }) => send(slaves as number, noHandle as NoHandleName),
 } satisfies Scenario;
