@@ -6,8 +6,9 @@ import { exportState, importState, ReplayWindow } from '../src/index.ts';
 import { Verdict, WindowWord } from '../src/layout.ts';
 import { type Deed, type Facts, listOf, programOf, type Scene, type World } from './explored-worker.ts';
 
-/** The one plain read of shared memory, made a step. */
+/** The one plain read of shared memory, made a step; or as old as it can be, which is before all else. */
 const PEEK: Edit = { file: 'peek.ts', find: 'words[at]!', replace: 'Atomics.load(words, at)' };
+export const OLDEST: Edit = { ...PEEK, replace: '0' };
 
 const WORKERS = 4;
 const ACCOUNTS = { from: WindowWord.WORKER * 4, to: (WindowWord.WORKER + WORKERS * WindowWord.WORDS_PER_WORKER) * 4 };
@@ -16,6 +17,8 @@ const ACCOUNTS = { from: WindowWord.WORKER * 4, to: (WindowWord.WORKER + WORKERS
 export class ExploredWindow {
   readonly scene: Scene;
   readonly #world: World;
+  /** Whether who looks sees the words as they are. */
+  readonly #current: boolean;
   /** Where each number's bit lies, found by committing it to an empty window: word of the image, tag << 8 | bit. */
   readonly #at: { word: number; value: number }[];
   readonly #base: number;
@@ -29,13 +32,15 @@ export class ExploredWindow {
   schedules = 0;
   scenarios = 0;
 
-  static async create(scene: Scene, edits: readonly Edit[] = []): Promise<ExploredWindow> {
+  static async create(scene: Scene, edits: readonly Edit[] = [], peek = PEEK): Promise<ExploredWindow> {
     const machine = new Machine();
     const entry = new URL('../src/index.ts', import.meta.url).pathname;
-    return new ExploredWindow(scene, machine, await instrument<typeof Replay>(machine, entry, [PEEK, ...edits]));
+    const module = await instrument<typeof Replay>(machine, entry, [peek, ...edits]);
+    return new ExploredWindow(scene, machine, module, peek === PEEK);
   }
 
-  private constructor(scene: Scene, machine: Machine, module: typeof Replay) {
+  private constructor(scene: Scene, machine: Machine, module: typeof Replay, current: boolean) {
+    this.#current = current;
     const { size, esn, before, offered } = scene;
     this.scene = scene;
     const options = { size, esn, workers: WORKERS, ...(scene.limit === undefined ? {} : { limit: scene.limit }) };
@@ -54,7 +59,7 @@ export class ExploredWindow {
   explore(workers: readonly (readonly Deed[])[]): void {
     const { machine, numbers } = this.#world;
     // The accounts are exact but for what an import closes meanwhile.
-    const exact = !workers.flat().some((deed) => 'acceptUpTo' in deed);
+    const exact = this.#current && !workers.flat().some((deed) => 'acceptUpTo' in deed);
     const visit = machine.explore(
       workers.map((deeds) => this.#program(deeds)),
       (facts, memory, done) => {

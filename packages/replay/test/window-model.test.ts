@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { MISTAKES } from './explored-mistakes.ts';
 import { SCENES } from './explored-scenes.ts';
 import { foundOut, line, violation } from './explored-table.ts';
-import { burstsOf, dealt, ExploredWindow } from './explored-window.ts';
+import { burstsOf, dealt, ExploredWindow, OLDEST } from './explored-window.ts';
 
 const LONG = process.env.ESPALIER_LONG === '1';
 
@@ -31,6 +31,14 @@ describe('the window, in every state that workers can reach together', () => {
       }
     });
   }
+
+  it('does so when every plain read of a word is as old as it can be', async () => {
+    for (const scene of SCENES) {
+      const window = await ExploredWindow.create(scene, [], OLDEST);
+      for (const bursts of dealt(burstsOf(scene.offered.slice(0, 4), 3), 2)) window.explore(bursts.map((b) => [b]));
+      line(`oldest reads, ${scene.name}: 2 workers, a burst of 3`, window.scenarios, window.states, window.schedules);
+    }
+  });
 
   for (const { name, scene, edits } of MISTAKES)
     it(`finds out a build with: ${name}`, async () => {
