@@ -5,6 +5,7 @@ export * from './errors.ts';
 export * from './features.ts';
 export * from './handle.ts';
 export * from './key.ts';
+export * from './next-hops.ts';
 export * from './no-handle.ts';
 export * from './offload.ts';
 export * from './policy.ts';
