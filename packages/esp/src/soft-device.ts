@@ -4,6 +4,7 @@ import {
   type FeatureSet,
   type LinkType,
   type LowerDevice,
+  NextHopTable,
   type PortStats,
   type PortTicket,
   wantFeatures,
@@ -49,6 +50,11 @@ export interface SoftDeviceOptions {
   readonly mtu: number;
   /** The device closes it. */
   readonly link: LinkSource;
+  /**
+   * Who finds the link addresses of next hops and writes them into a table, until the device closes it. Absent: frames
+   * keep the addresses that they come with.
+   */
+  readonly neighbours?: ((table: NextHopTable) => { close(): void }) | null;
 }
 
 /** What a SoftPort needs of its device; a backend's ticket adds how to reach the queue. */
@@ -56,6 +62,8 @@ export interface SoftTicket extends PortTicket {
   readonly keys: SharedArrayBuffer;
   readonly stats: SharedArrayBuffer;
   readonly link: SharedArrayBuffer;
+  /** Where next hops are looked up, and the source address of what is sent to them; null = nothing is looked up. */
+  readonly hops: { readonly table: SharedArrayBuffer; readonly mac: Uint8Array } | null;
 }
 
 /** A lower whose HW_ESP is carried by software and whose link somebody watches: all of a backend's device but its queues. */
@@ -72,6 +80,8 @@ export abstract class SoftDevice implements LowerDevice {
   readonly stats: PortStats;
   readonly xfrm: SoftOffload;
   readonly #link: LinkSource;
+  readonly #hops: NextHopTable | null;
+  readonly #neighbours: { close(): void } | null;
   #features: FeatureSet = { hw: Feature.HW_ESP, wanted: 0, active: 0 };
 
   protected constructor(options: SoftDeviceOptions) {
@@ -85,6 +95,9 @@ export abstract class SoftDevice implements LowerDevice {
     this.stats = createPortStats(ports);
     this.xfrm = new SoftOffload({ device: name, ports });
     this.#link = link;
+    const { neighbours = null } = options;
+    this.#hops = neighbours === null ? null : new NextHopTable();
+    this.#neighbours = neighbours?.(this.#hops!) ?? null;
   }
 
   get features(): FeatureSet {
@@ -130,6 +143,7 @@ export abstract class SoftDevice implements LowerDevice {
       keys: this.xfrm.memory,
       stats: this.stats.memory,
       link: this.#link.words.buffer as SharedArrayBuffer,
+      hops: this.#hops === null || this.mac === null ? null : { table: this.#hops.memory, mac: this.mac },
     };
   }
 
@@ -137,5 +151,6 @@ export abstract class SoftDevice implements LowerDevice {
   async close(): Promise<void> {
     this.xfrm.close();
     this.#link.close();
+    this.#neighbours?.close();
   }
 }

@@ -1,5 +1,5 @@
 import { type Burst, type FramePool, type FrameSlab, Row, RowState, resetRow } from '@espalier/wire';
-import { attachPortStats, DropReason, type Port, type PortContext, PortStat } from '@espalier/xfrm';
+import { attachPortStats, DropReason, NextHops, type Port, type PortContext, PortStat } from '@espalier/xfrm';
 import type { SoftTicket } from './soft-device.ts';
 import { SoftOffloadPort } from './soft-offload-port.ts';
 
@@ -38,6 +38,7 @@ export class SoftPort implements Port {
   readonly #stats: Float64Array;
   /** Words: administratively up, carrier; as the device saw them last. */
   readonly #link: Int32Array;
+  readonly #hops: NextHops | null;
   #reaps = 0;
   #closed = false;
 
@@ -51,6 +52,8 @@ export class SoftPort implements Port {
     this.#index = lowerIndex;
     this.#stats = stats;
     this.#link = new Int32Array(ticket.link);
+    const { hops } = ticket;
+    this.#hops = hops === null ? null : new NextHops(hops.table, hops.mac, slab, stats);
     this.#crypto = new SoftOffloadPort({ memory, engine, handles, lowerIndex, port, stats });
     this.#queue = open(this.#list);
     this.fd = this.#queue.receives ? this.#queue.fd : -1;
@@ -59,6 +62,7 @@ export class SoftPort implements Port {
   /** A link known to be down refuses before anything is sealed; one that goes down in between leaves rows UNSENT. */
   xmit(burst: Burst): number {
     if (Atomics.load(this.#link, 0) === 0 || Atomics.load(this.#link, 1) === 0) return this.#refuse(burst);
+    this.#hops?.look(burst);
     this.#crypto.seal(burst);
     const { rows, list } = burst;
     let taken = 0;
@@ -73,6 +77,7 @@ export class SoftPort implements Port {
           rows[r + Row.FATE] = DropReason.UNSET;
           continue;
         }
+        this.#hops?.address(list[i]!, rows[r + Row.START]!);
         this.#list[n++] = list[i]!;
       }
       taken += n === 0 ? 0 : this.#send(n);

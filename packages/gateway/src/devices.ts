@@ -33,9 +33,11 @@ export async function openDevices(plan: GatewayPlan): Promise<Devices> {
 /** AF_PACKET lowers are dealt to the workers in turn: lower i is read by worker i modulo their number. The others have a queue each. */
 function openLower(lower: LowerPlan, index: number, { workers, bond }: GatewayPlan): LowerDevice {
   const { name } = lower;
+  // Nobody says where the peer is: the kernel is asked.
+  const neighbours = bond.peerMac === undefined;
   if (lower.kind === 'af-packet')
-    return AfPacketDevice.open({ name, index, ports: workers, receiver: index % workers });
-  if (lower.kind === 'af-xdp') return XskDevice.open({ name, index, ports: workers, attach: lower.attach });
+    return AfPacketDevice.open({ name, index, ports: workers, receiver: index % workers, neighbours });
+  if (lower.kind === 'af-xdp') return XskDevice.open({ name, index, ports: workers, attach: lower.attach, neighbours });
   if (lower.kind === 'udp')
     return UdpDevice.open({
       name,

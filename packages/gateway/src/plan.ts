@@ -141,7 +141,7 @@ export interface GatewayPlan {
     readonly resilient?: boolean;
     /** Source of what is sent on every slave; that of the first slave when absent, as in the kernel. */
     readonly mac?: Uint8Array;
-    /** Link address of the peer on every slave; Ethernet only. */
+    /** Link address of the peer on every slave, Ethernet only; from the kernel's neighbour tables, slave by slave, when absent. */
     readonly peerMac?: Uint8Array;
     readonly lowers: readonly LowerPlan[];
     /** Bytes of the largest outer packet. */

@@ -154,6 +154,7 @@ NAPI_MODULE_INIT() {
       {"netlinkOpen", netlink_open},
       {"netlinkSend", netlink_send},
       {"netlinkReceive", netlink_receive},
+      {"netlinkPort", netlink_port},
       {"netlinkClose", netlink_close},
       {"wait", wait_fds},
       {"eventOpen", event_open},

@@ -186,6 +186,17 @@ napi_value netlink_receive(napi_env env, napi_callback_info info) {
   }
 }
 
+/* netlinkPort(id) -> the socket's own port number, as answers to its requests carry it, or -errno */
+napi_value netlink_port(napi_env env, napi_callback_info info) {
+  int32_t id;
+  struct netlink *netlink = read_ints(env, info, 1, &id) ? netlink_at(env, id) : NULL;
+  if (netlink == NULL) return NULL;
+  struct sockaddr_nl own;
+  socklen_t length = sizeof own;
+  if (getsockname(netlink->fd, (struct sockaddr *)&own, &length) < 0) return to_js(env, -errno);
+  return to_js(env, (int32_t)own.nl_pid);
+}
+
 /* netlinkClose(id) */
 napi_value netlink_close(napi_env env, napi_callback_info info) {
   int32_t id;

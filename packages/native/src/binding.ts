@@ -44,6 +44,8 @@ export interface Binding {
   netlinkOpen(groups: number, readable: () => void): number;
   netlinkSend(id: number, message: Uint8Array): number;
   netlinkReceive(id: number, into: Uint8Array): number;
+  /** What answers to its requests carry; any 32 bits. */
+  netlinkPort(id: number): number;
   netlinkClose(id: number): number;
   linkGet(name: string, out: Int32Array): number;
   linkSet(name: string, what: number, value: number, prefix: number): number;

@@ -2,6 +2,7 @@ import { type Binding, load } from './binding.ts';
 import { errnoName } from './errno.ts';
 import { type LinkInfo, linkInfo } from './link.ts';
 import { LinkWatch } from './link-watch.ts';
+import { type HopTable, Neighbours } from './neighbours.ts';
 
 /** Why an interface cannot be used: the detail of an XfrmError. */
 export type LinkTrouble =
@@ -14,6 +15,8 @@ export interface FoundLink {
   readonly info: LinkInfo;
   /** The caller closes it. */
   readonly watch: LinkWatch;
+  /** Fills a table of next hops through this interface until it is closed. */
+  readonly neighbours: (table: HopTable) => Neighbours;
   readonly trouble: null;
 }
 
@@ -35,7 +38,9 @@ export function findLink(name: string, purpose: string): FoundLink | { readonly 
         what: `cannot watch the state of ${name}`,
       },
     };
-  return { binding, info, watch, trouble: null };
+  // The watch keeps the one socket of this thread open: listening to it as well cannot fail.
+  const neighbours = (table: HopTable): Neighbours => Neighbours.open(binding, info.index, table) as Neighbours;
+  return { binding, info, watch, neighbours, trouble: null };
 }
 
 /** The detail of an XfrmError: this device needs the addon, and how to get it. */

@@ -4,5 +4,6 @@ export { errnoName } from './errno.ts';
 export { type FoundLink, findLink, type LinkTrouble, withoutAddon } from './find-link.ts';
 export { type LinkInfo, LinkSet, linkInfo, TunOpen } from './link.ts';
 export { LinkWatch } from './link-watch.ts';
+export { type HopTable, Neighbours } from './neighbours.ts';
 export { type Probe, probe } from './probe.ts';
 export { type SlabShape, slabId } from './slab.ts';

@@ -66,6 +66,7 @@ export class Rtnetlink {
   static #shared: Rtnetlink | null = null;
   readonly #binding: Binding;
   readonly #id: number;
+  readonly #port: number;
   readonly #listeners: Set<Listener> = new Set();
   readonly #message: Message = new Message(new Uint8Array(RECEIVE_BYTES));
   #sequence = 0;
@@ -73,6 +74,7 @@ export class Rtnetlink {
   private constructor(binding: Binding) {
     this.#binding = binding;
     this.#id = binding.netlinkOpen(GROUPS, () => this.#receive());
+    this.#port = this.#id < 0 ? 0 : binding.netlinkPort(this.#id);
   }
 
   /** Listens until `unlisten`; -errno when there can be no socket. */
@@ -95,7 +97,7 @@ export class Rtnetlink {
     type: number,
     fixed: Uint8Array,
     attributes: readonly (readonly [number, Uint8Array])[],
-    dump = false,
+    flags: 'dump' | number = 0,
   ): number {
     const size = attributes.reduce((sum, [, value]) => sum + 4 + ((value.length + 3) & ~3), HEADER + fixed.length);
     const bytes = new Uint8Array(size);
@@ -103,7 +105,7 @@ export class Rtnetlink {
     this.#sequence = (this.#sequence % 0x7fff_ffff) + 1;
     view.setUint32(0, size, true);
     view.setUint16(4, type, true);
-    view.setUint16(6, NLM_F_REQUEST | (dump ? NLM_F_DUMP : NLM_F_ACK), true);
+    view.setUint16(6, NLM_F_REQUEST | (flags === 'dump' ? NLM_F_DUMP : NLM_F_ACK | flags), true);
     view.setUint32(8, this.#sequence, true);
     bytes.set(fixed, HEADER);
     let at = HEADER + fixed.length;
@@ -127,7 +129,9 @@ export class Rtnetlink {
         const length = message.view.getUint32(at, true);
         if (length < HEADER || at + length > got) break;
         message.type = message.view.getUint16(at + 4, true);
-        message.sequence = message.view.getUint32(at + 8, true);
+        // What somebody else's request has changed is told under their number.
+        message.sequence =
+          message.view.getInt32(at + 12, true) === this.#port ? message.view.getUint32(at + 8, true) : 0;
         message.body = at + HEADER;
         message.end = at + length;
         this.#tell(message);

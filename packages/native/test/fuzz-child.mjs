@@ -179,6 +179,7 @@ const seeds = {
   netlinkOpen: () => [next(16), () => 1],
   netlinkSend: () => [of('netlinkOpen'), new Uint8Array(next(64))],
   netlinkReceive: () => [of('netlinkOpen'), new Uint8Array(4096)],
+  netlinkPort: () => [of('netlinkOpen')],
   netlinkClose: bound('netlinkOpen'),
   wait: () => [of('registerList'), next(8), 0],
   // Whatever the addon has opened, also what is not its caller's to close.

@@ -9,6 +9,11 @@ export interface AfPacketOptions {
   readonly index: number;
   /** One per worker. */
   readonly ports: number;
+  /**
+   * Frames go to the link address that the kernel's neighbour table has for the next hop of their outer destination, from
+   * this interface's own; NO_NEIGHBOUR until it has one. Off when absent: frames keep the addresses that they come with.
+   */
+  readonly neighbours?: boolean;
   /** Which port receives; the others only send. With several receivers each would see every frame. */
   readonly receiver: number;
   /** Frames in the receive ring, a power of two; 4096 when absent. */
@@ -28,8 +33,10 @@ export class AfPacketDevice extends SoftDevice {
   readonly #receiver: number;
   readonly #ringSlots: number;
 
-  private constructor(options: AfPacketOptions, { info, watch: link }: FoundLink) {
-    super({ ...options, linkType: 'ethernet', mac: info.mac, mtu: info.mtu, link });
+  private constructor(options: AfPacketOptions, found: FoundLink) {
+    const { info, watch: link } = found;
+    const neighbours = options.neighbours ? found.neighbours : null;
+    super({ ...options, linkType: 'ethernet', mac: info.mac, mtu: info.mtu, link, neighbours });
     this.#ifindex = info.index;
     this.#receiver = options.receiver;
     this.#ringSlots = options.ringSlots ?? 4096;

@@ -4,6 +4,7 @@ import { type Burst, type FramePool, type FrameSlab, Row, RowState, resetRow } f
 import {
   attachPortStats,
   DropReason,
+  NextHops,
   type Port,
   type PortContext,
   PortStat,
@@ -87,6 +88,7 @@ class XskPort implements Port {
   readonly #posted: PostedCount;
   readonly #link: Int32Array;
   readonly #index: number;
+  readonly #hops: NextHops | null;
   /** By frame: what the device has it for. */
   readonly #held: Uint8Array;
   /** Frames the device may have to receive into, and has. */
@@ -120,6 +122,8 @@ class XskPort implements Port {
     this.#posted = new PostedCount(ticket.posted, ticket.port);
     this.#link = new Int32Array(ticket.link);
     this.#index = ticket.index;
+    const { hops } = ticket;
+    this.#hops = hops === null ? null : new NextHops(hops.table, hops.mac, slab, this.#stats);
     this.#held = new Uint8Array(slab.frames);
     this.#crypto = new SoftOffloadPort({
       memory: ticket.keys,
@@ -148,6 +152,7 @@ class XskPort implements Port {
     }
     const stats = this.#stats;
     if (refused > 0) stats[PortStat.REFUSED] = stats[PortStat.REFUSED]! + refused;
+    this.#hops?.look(burst);
     this.#crypto.seal(burst);
 
     let n = 0;
@@ -164,6 +169,7 @@ class XskPort implements Port {
       }
       const start = rows[r + Row.START]!;
       const length = rows[r + Row.END]! - start;
+      this.#hops?.address(row, start);
       this.#tx.put(n++, start, length);
       this.#held[row] = TO_SEND;
       bytes += length;

@@ -9,6 +9,11 @@ export interface XskOptions {
   readonly index: number;
   /** One per worker: port i is the interface's queue i. */
   readonly ports: number;
+  /**
+   * Frames go to the link address that the kernel's neighbour table has for the next hop of their outer destination, from
+   * this interface's own; NO_NEIGHBOUR until it has one. Off when absent: frames keep the addresses that they come with.
+   */
+  readonly neighbours?: boolean;
   /** `driver`: XDP in the driver; `generic`: in the stack; `auto`: the first that works. */
   readonly attach?: 'auto' | 'driver' | 'generic';
   /** `auto` lets the driver choose, which means zero-copy where it can. */
@@ -49,7 +54,8 @@ export class XskDevice extends SoftDevice {
 
   private constructor(options: XskOptions, found: FoundLink, mode: number, fds: Int32Array) {
     const { info, watch: link } = found;
-    super({ ...options, linkType: 'ethernet', mac: info.mac, mtu: info.mtu, link });
+    const neighbours = options.neighbours ? found.neighbours : null;
+    super({ ...options, linkType: 'ethernet', mac: info.mac, mtu: info.mtu, link, neighbours });
     this.attached = mode === DRIVER ? 'driver' : 'generic';
     this.#binding = found.binding;
     this.#ifindex = info.index;
