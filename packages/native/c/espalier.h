@@ -110,6 +110,7 @@ napi_value xsk_open(napi_env env, napi_callback_info info);
 napi_value xsk_close(napi_env env, napi_callback_info info);
 napi_value xsk_kick(napi_env env, napi_callback_info info);
 napi_value xsk_wake(napi_env env, napi_callback_info info);
+napi_value xsk_zero_copy(napi_env env, napi_callback_info info);
 napi_value xsk_lost(napi_env env, napi_callback_info info);
 napi_value packet_open(napi_env env, napi_callback_info info);
 napi_value packet_close(napi_env env, napi_callback_info info);

@@ -149,6 +149,7 @@ NAPI_MODULE_INIT() {
       {"xskKick", xsk_kick},
       {"xskWake", xsk_wake},
       {"xskLost", xsk_lost},
+      {"xskZeroCopy", xsk_zero_copy},
       {"linkGet", link_get},
       {"linkSet", link_set},
       {"netlinkOpen", netlink_open},

@@ -21,7 +21,7 @@
 #define SOL_XDP 283
 #endif
 
-enum { MAP_ENTRIES = 64, PAGE = 4096, RINGS = 4, OUT_WORDS = 16, SPEC_WORDS = 10, MODE_DRIVER = 1, MODE_GENERIC = 2 };
+enum { MAP_ENTRIES = 64, PAGE = 4096, RINGS = 4, OUT_WORDS = 16, SPEC_WORDS = 10, MODE_DRIVER = 1, MODE_GENERIC = 2, LACP = 4 };
 
 static int bpf(int command, union bpf_attr *attr, size_t size) { return (int)syscall(SYS_bpf, command, attr, size); }
 
@@ -31,12 +31,12 @@ static struct bpf_insn op(uint8_t code, uint8_t dst, uint8_t src, int16_t off, i
 }
 
 /*
- * ESP, UDP to port 4500 and LACP go to the socket of their queue; everything else, ARP and neighbour discovery among it,
+ * ESP, UDP to port 4500 and, when asked, LACP go to the socket of their queue; everything else, ARP and neighbour discovery among it,
  * goes on to the kernel. Where no socket is bound to the queue everything does.
  *
  *   r6 = ctx, r2 = data, r3 = data_end; a frame is looked at only where `data + n <= data_end` has been checked.
  */
-static size_t steering(struct bpf_insn *p, int map) {
+static size_t steering(struct bpf_insn *p, int map, bool lacp) {
   enum { PASS, TAKE, LABELS };
   struct { size_t at; int label; } jumps[24];
   size_t n = 0, jumped = 0;
@@ -51,7 +51,7 @@ static size_t steering(struct bpf_insn *p, int map) {
   I(BPF_LDX | BPF_MEM | BPF_W, 3, 6, offsetof(struct xdp_md, data_end), 0);
   NEED(14);
   I(BPF_LDX | BPF_MEM | BPF_H, 5, 2, 12, 0);
-  J(BPF_JMP | BPF_JEQ | BPF_K, 5, __builtin_bswap16(0x8809), TAKE);
+  if (lacp) J(BPF_JMP | BPF_JEQ | BPF_K, 5, __builtin_bswap16(ETH_P_SLOW), TAKE);
   size_t not4 = n;
   I(BPF_JMP | BPF_JNE | BPF_K, 5, 0, 0, __builtin_bswap16(ETH_P_IP));
   /* IPv4: protocol at 23; ports behind the header, whose length is read and masked to 60 bytes. */
@@ -97,7 +97,8 @@ static size_t steering(struct bpf_insn *p, int map) {
   return n;
 }
 
-/* xskAttach(ifindex, mode, out: Int32Array(3)) -> 0 or -errno; mode 1 = in the driver, 2 = generic. out = map, program and
+/* xskAttach(ifindex, mode, out: Int32Array(3)) -> 0 or -errno; mode 1 = in the driver, 2 = generic; with 4, LACP
+ * comes to us as well. out = map, program and
  * link descriptors. The kernel takes the program off when the last holder of the link is gone, however it went. */
 napi_value xsk_attach(napi_env env, napi_callback_info info) {
   napi_value args[3];
@@ -106,7 +107,7 @@ napi_value xsk_attach(napi_env env, napi_callback_info info) {
   if (!read_args(env, info, 3, args) || !read_int(env, args[0], &n[0]) || !read_int(env, args[1], &n[1]) ||
       !read_array(env, args[2], napi_int32_array, 3, &data, NULL))
     return NULL;
-  if (n[1] != MODE_DRIVER && n[1] != MODE_GENERIC) return throw_type(env, "no such mode");
+  if ((n[1] & ~LACP) != MODE_DRIVER && (n[1] & ~LACP) != MODE_GENERIC) return throw_type(env, "no such mode");
   out = data;
   union bpf_attr attr;
   memset(&attr, 0, sizeof attr);
@@ -121,7 +122,7 @@ napi_value xsk_attach(napi_env env, napi_callback_info info) {
   attr.prog_type = BPF_PROG_TYPE_XDP;
   attr.expected_attach_type = BPF_XDP;
   attr.insns = (uint64_t)(uintptr_t)program;
-  attr.insn_cnt = (uint32_t)steering(program, map);
+  attr.insn_cnt = (uint32_t)steering(program, map, (n[1] & LACP) != 0);
   attr.license = (uint64_t)(uintptr_t) "Dual BSD/GPL";
   int prog = bpf(BPF_PROG_LOAD, &attr, sizeof attr);
   int error = prog < 0 ? errno : 0, link = -1;
@@ -130,7 +131,7 @@ napi_value xsk_attach(napi_env env, napi_callback_info info) {
     attr.link_create.prog_fd = (uint32_t)prog;
     attr.link_create.target_ifindex = (uint32_t)n[0];
     attr.link_create.attach_type = BPF_XDP;
-    attr.link_create.flags = n[1] == MODE_GENERIC ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE;
+    attr.link_create.flags = (n[1] & ~LACP) == MODE_GENERIC ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE;
     link = bpf(BPF_LINK_CREATE, &attr, sizeof attr);
     if (link < 0) error = errno;
   }
@@ -264,6 +265,17 @@ napi_value xsk_wake(napi_env env, napi_callback_info info) {
   int32_t fd;
   if (!read_ints(env, info, 1, &fd)) return NULL;
   return to_js(env, recvfrom(fd, NULL, 0, MSG_DONTWAIT, NULL, NULL) < 0 ? -errno : 0);
+}
+
+/* xskZeroCopy(fd) -> 1 when the driver sends and receives in the frames themselves, 0 when it copies, or -errno */
+napi_value xsk_zero_copy(napi_env env, napi_callback_info info) {
+  int32_t fd;
+  if (!read_ints(env, info, 1, &fd)) return NULL;
+  struct xdp_options options;
+  socklen_t length = sizeof options;
+  memset(&options, 0, sizeof options);
+  if (getsockopt(fd, SOL_XDP, XDP_OPTIONS, &options, &length) < 0) return to_js(env, -errno);
+  return to_js(env, (options.flags & XDP_OPTIONS_ZEROCOPY) != 0);
 }
 
 /* xskLost(fd) -> frames the device dropped for want of a ring entry or frame, in all */

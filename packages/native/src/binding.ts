@@ -40,6 +40,7 @@ export interface Binding {
   xskKick(fd: number): number;
   xskWake(fd: number): number;
   xskLost(fd: number): number;
+  xskZeroCopy(fd: number): number;
   /** `groups`: a set of RTMGRP_*; `readable` runs on this thread's loop and keeps it from nothing. */
   netlinkOpen(groups: number, readable: () => void): number;
   netlinkSend(id: number, message: Uint8Array): number;

@@ -10,7 +10,7 @@ const { binding } = load();
 const reason = binding === null ? 'no addon' : noNamespace();
 const skipped = reason === null ? '' : ` (skipped: ${reason})`;
 const LONG = process.env.ESPALIER_LONG === '1';
-const CALLS = Number(process.env.ESPALIER_FUZZ_CALLS ?? (LONG ? 200_000 : 10_000));
+const CALLS = Number(process.env.ESPALIER_FUZZ_CALLS ?? (LONG ? 200_000 : 15_000));
 const SEEDS = [Number(process.env.ESPALIER_SEED ?? 1), 7];
 const dir = mkdtempSync(join(tmpdir(), 'espalier-fuzz-'));
 afterAll(() => rmSync(dir, { recursive: true }));

@@ -19,14 +19,15 @@ export interface VethPair {
 let made = 0;
 
 /** A pair with names of its own, or why there can be none. At most 4 letters of `prefix`. */
-export function vethPair(prefix: string): VethPair | string {
+export function vethPair(prefix: string, queues = 1): VethPair | string {
   const found = load();
   if (found.binding === null) return `no addon: ${found.reason}`;
   const { afPacket } = probe();
   if (afPacket !== 'supported') return JSON.stringify(afPacket);
   const name = `${prefix}${process.pid % 100_000}${made++}`;
   const [a, b] = [`${name}a`, `${name}b`];
-  const result = ip('link', 'add', a, 'type', 'veth', 'peer', 'name', b);
+  const each = ['numrxqueues', String(queues), 'numtxqueues', String(queues)];
+  const result = ip('link', 'add', a, ...each, 'type', 'veth', 'peer', 'name', b, ...each);
   if (result.status !== 0)
     return `no veth pair: ${result.stderr?.trim() || 'there is no "ip", apt-get install iproute2'}`;
   for (const end of [a, b]) spawnSync('sh', ['-c', `echo 1 > /proc/sys/net/ipv6/conf/${end}/disable_ipv6`]);

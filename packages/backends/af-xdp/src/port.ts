@@ -13,7 +13,7 @@ import {
 } from '@espalier/xfrm';
 import { CompletionRing, FillRing, RxRing, TxRing } from './ring.ts';
 import { RING_BYTES, RING_ENTRIES, RingPlace } from './umem.ts';
-import type { XskTicket } from './xsk-device.ts';
+import { XskCopy, type XskTicket } from './xsk-device.ts';
 
 const BATCH = 64;
 /** After a close the queue stays busy for a while. */
@@ -70,6 +70,8 @@ export function openXskPort(ticket: XskTicket, context: PortContext): Port {
     });
   }
   place.own(fd);
+  const zeroCopy = binding.xskZeroCopy(fd) === 1;
+  Atomics.store(new Int32Array(ticket.copies), ticket.port, zeroCopy ? XskCopy.ZERO_COPY : XskCopy.COPY);
   return new XskPort(fd, binding, place, out, ticket, context);
 }
 

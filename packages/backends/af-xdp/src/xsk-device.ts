@@ -16,6 +16,8 @@ export interface XskOptions {
   readonly neighbours?: boolean;
   /** `driver`: XDP in the driver; `generic`: in the stack; `auto`: the first that works. */
   readonly attach?: 'auto' | 'driver' | 'generic';
+  /** Whether LACP comes to us too, and no longer to the kernel; no when absent. */
+  readonly lacp?: boolean;
   /** `auto` lets the driver choose, which means zero-copy where it can. */
   readonly copy?: 'auto' | 'copy' | 'zero-copy';
 }
@@ -28,18 +30,25 @@ export interface XskTicket extends SoftTicket {
   readonly map: number;
   readonly bindFlags: number;
   readonly posted: SharedArrayBuffer;
+  /** One word per port, of XskCopy: what the driver has agreed to. */
+  readonly copies: SharedArrayBuffer;
 }
+
+/** How frames pass between the driver and the UMEM; UNKNOWN before the port has been opened. */
+export const XskCopy = { UNKNOWN: 0, COPY: 1, ZERO_COPY: 2 } as const;
 
 const DRIVER = 1;
 const GENERIC = 2;
+/** Beside one of those. */
+const LACP = 4;
 const XDP_COPY = 2;
 const XDP_ZEROCOPY = 4;
 const XDP_USE_NEED_WAKEUP = 8;
 const BIND = { auto: 0, copy: XDP_COPY, 'zero-copy': XDP_ZEROCOPY } as const;
 
 /**
- * An Ethernet interface through AF_XDP sockets, one per queue and worker. ESP, UDP to port 4500 and LACP come to us, the
- * rest, ARP and neighbour discovery among it, stays with the kernel. HW_ESP is carried by software. The program goes when
+ * An Ethernet interface through AF_XDP sockets, one per queue and worker. ESP, UDP to port 4500 and, when asked, LACP come
+ * to us, the rest, ARP and neighbour discovery among it, stays with the kernel. HW_ESP is carried by software. The program goes when
  * this process does, whatever becomes of it.
  */
 export class XskDevice extends SoftDevice {
@@ -48,6 +57,7 @@ export class XskDevice extends SoftDevice {
   readonly #binding: Binding;
   readonly #ifindex: number;
   readonly #posted: PostedTable;
+  readonly #copies: Int32Array;
   readonly #bindFlags: number;
   /** Map, program, link. */
   readonly #fds: Int32Array;
@@ -60,6 +70,7 @@ export class XskDevice extends SoftDevice {
     this.#binding = found.binding;
     this.#ifindex = info.index;
     this.#posted = new PostedTable(options.ports);
+    this.#copies = new Int32Array(new SharedArrayBuffer(options.ports * 4));
     this.#bindFlags = BIND[options.copy ?? 'auto'] | XDP_USE_NEED_WAKEUP;
     this.#fds = fds;
   }
@@ -73,7 +84,7 @@ export class XskDevice extends SoftDevice {
     const modes = attach === 'driver' ? [DRIVER] : attach === 'generic' ? [GENERIC] : [DRIVER, GENERIC];
     let result = 0;
     for (const mode of modes) {
-      result = found.binding.xskAttach(found.info.index, mode, fds);
+      result = found.binding.xskAttach(found.info.index, mode | (options.lacp ? LACP : 0), fds);
       if (result === 0) return new XskDevice(options, found, mode, fds);
     }
     found.watch.close();
@@ -98,6 +109,13 @@ export class XskDevice extends SoftDevice {
     this.#posted.portGone(port);
   }
 
+  /** For people: 'driver mode, zero-copy'. */
+  describe(): string {
+    const copies = new Set(Array.from(this.#copies, (_, port) => Atomics.load(this.#copies, port)));
+    const one = copies.size > 1 ? 'zero-copy on some queues' : [...copies][0] === XskCopy.COPY ? 'copy' : 'zero-copy';
+    return `${this.attached} mode, ${copies.has(XskCopy.UNKNOWN) ? 'not open yet' : one}`;
+  }
+
   ticket(port: number): XskTicket {
     return {
       ...this.softTicket(port),
@@ -107,6 +125,7 @@ export class XskDevice extends SoftDevice {
       map: this.#fds[0]!,
       bindFlags: this.#bindFlags,
       posted: this.#posted.memory,
+      copies: this.#copies.buffer as SharedArrayBuffer,
     };
   }
 
