@@ -2,6 +2,7 @@
 /** The `espalier` command. Exit codes: 0 done, 1 failed while running, 2 could not be done as asked. */
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { XskDevice } from '@espalier/af-xdp';
 import { XfrmError } from '@espalier/xfrm';
 import { loadConfig } from './config.ts';
 import { openDevices } from './devices.ts';
@@ -106,9 +107,10 @@ async function run(file: string, plan: GatewayPlan, every: number, json: boolean
   };
   process.on('SIGINT', signalled);
   process.on('SIGTERM', signalled);
+  const devices = await openDevices(plan);
   const gateway = await Gateway.start({
     plan,
-    ...(await openDevices(plan)),
+    ...devices,
     onFailure: (error) => {
       process.stderr.write(`espalier: ${sentence(error)}\n`);
       end(FAILED);
@@ -132,6 +134,7 @@ async function run(file: string, plan: GatewayPlan, every: number, json: boolean
   const ticker = every > 0 ? setInterval(() => say(line()), every * 1000) : null;
   say(`running: ${summary(plan)}`);
   say(`engine: ${describeEngine(plan.engine)}`);
+  for (const lower of devices.lowers) if (lower instanceof XskDevice) say(`${lower.name}: AF_XDP, ${lower.describe()}`);
   const code = await ended;
   if (ticker !== null) clearInterval(ticker);
   process.off('SIGHUP', reload);

@@ -32,8 +32,9 @@ static inline bool super_left(const struct super *super) { return super->length 
 /* Writes the next segment; its length, or 0 when it does not fit `room` (it is skipped then). */
 size_t super_next(struct super *super, uint8_t *to, size_t room);
 
-/* How many of at most `most` packets from the first on can leave as one: 1 when none can join the first. */
-int32_t join_length(const struct iovec *packets, int32_t most);
+/* How many of at most `most` packets from the first on can leave as one: 1 when none can join the first.
+ * `datagrams`: UDP too. */
+int32_t join_length(const struct iovec *packets, int32_t most, bool datagrams);
 /* Turns the first packet's headers into those of `count` joined ones and fills `header`; returns bytes of its headers, which
  * the others have as well, or 0 when they cannot be joined. */
 size_t join_header(const struct iovec *packets, int32_t count, struct vnet_header *header);

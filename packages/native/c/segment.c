@@ -140,15 +140,17 @@ size_t super_next(struct super *s, uint8_t *to, size_t room) {
   return length;
 }
 
-/* Joining: what GRO does. Packets of one TCP flow that follow one another without a gap become one. */
+/* Joining: what GRO does. Packets of one TCP flow that follow one another without a gap become one; so do UDP datagrams of
+ * one flow and one length, where the kernel can cut them again. */
 
-struct tcp {
+struct piece {
   uint8_t *ip;
-  size_t length, l4, header; /* of the packet; where TCP begins; where its payload begins */
-  uint32_t seq;
+  size_t length, l4, header; /* of the packet; where TCP or UDP begins; where its payload begins */
+  uint32_t seq;              /* TCP's */
+  bool udp;
 };
 
-enum { ACK = 0x10, PSH = 0x08, MOST_JOINED = 65535 };
+enum { ACK = 0x10, PSH = 0x08, DF = 0x40, MOST_JOINED = 65535, MOST_DATAGRAMS = 64 };
 
 static uint32_t get32(const uint8_t *from) {
   uint32_t word;
@@ -156,37 +158,50 @@ static uint32_t get32(const uint8_t *from) {
   return __builtin_bswap32(word);
 }
 
-/* A plain TCP data segment: no IP options, no fragment, ACK and perhaps PSH. */
-static bool parse_tcp(const struct iovec *packet, struct tcp *t) {
+/* A plain TCP data segment (ACK and perhaps PSH) or a datagram with a checksum; no IP options, no fragment. */
+static bool parse(const struct iovec *packet, struct piece *t) {
   uint8_t *ip = packet->iov_base;
   size_t length = packet->iov_len;
-  if (length < 40) return false;
+  if (length < 29) return false;
+  uint8_t protocol;
   if (ip[0] == 0x45) {
-    if (ip[9] != PROTO_TCP || (get16(ip + 6) & 0x3fff) != 0 || get16(ip + 2) != length) return false;
+    if ((get16(ip + 6) & 0x3fff) != 0 || get16(ip + 2) != length) return false;
+    protocol = ip[9];
     t->l4 = 20;
   } else if (ip[0] >> 4 == 6) {
-    if (ip[6] != PROTO_TCP || length < 60 || (size_t)get16(ip + 4) + IPV6_HEADER != length) return false;
+    if (length < IPV6_HEADER + UDP_HEADER || (size_t)get16(ip + 4) + IPV6_HEADER != length) return false;
+    protocol = ip[6];
     t->l4 = IPV6_HEADER;
   } else {
     return false;
   }
-  t->header = t->l4 + (size_t)(ip[t->l4 + 12] >> 4) * 4;
-  if (t->header < t->l4 + 20 || t->header >= length || (ip[t->l4 + 13] & ~PSH) != ACK) return false;
   t->ip = ip;
   t->length = length;
+  t->udp = protocol == PROTO_UDP;
+  if (t->udp) {
+    /* Without DF the identification says which fragments belong together, and cutting would number them anew. */
+    if (t->l4 == 20 && !(ip[6] & DF)) return false;
+    t->header = t->l4 + UDP_HEADER;
+    t->seq = 0;
+    return t->header < length && get16(ip + t->l4 + 4) == length - t->l4 && get16(ip + t->l4 + 6) != 0;
+  }
+  if (protocol != PROTO_TCP || length < t->l4 + 20) return false;
+  t->header = t->l4 + (size_t)(ip[t->l4 + 12] >> 4) * 4;
+  if (t->header < t->l4 + 20 || t->header >= length || (ip[t->l4 + 13] & ~PSH) != ACK) return false;
   t->seq = get32(ip + t->l4 + 4);
   return true;
 }
 
-static bool sum_holds(const struct tcp *t) {
+static bool sum_holds(const struct piece *t) {
   size_t l4_length = t->length - t->l4;
   bool v6 = t->l4 == IPV6_HEADER;
-  return fold_sum(sum_bytes(t->ip + t->l4, l4_length, pseudo_sum(t->ip, v6, PROTO_TCP, l4_length))) == 0xffff;
+  uint64_t pseudo = pseudo_sum(t->ip, v6, t->udp ? PROTO_UDP : PROTO_TCP, l4_length);
+  return fold_sum(sum_bytes(t->ip + t->l4, l4_length, pseudo)) == 0xffff;
 }
 
 /* Same flow, same everything but number, checksum, PSH and length. */
-static bool same_flow(const struct tcp *a, const struct tcp *b) {
-  if (a->l4 != b->l4 || a->header != b->header) return false;
+static bool same_flow(const struct piece *a, const struct piece *b) {
+  if (a->l4 != b->l4 || a->header != b->header || a->udp != b->udp) return false;
   const uint8_t *x = a->ip, *y = b->ip;
   if (a->l4 == 20) {
     /* TOS; DF; TTL and protocol; addresses */
@@ -195,40 +210,44 @@ static bool same_flow(const struct tcp *a, const struct tcp *b) {
     return false;
   }
   const uint8_t *s = x + a->l4, *t = y + b->l4;
-  /* ports; acknowledged number; window; options */
-  return memcmp(s, t, 4) == 0 && memcmp(s + 8, t + 8, 4) == 0 && memcmp(s + 14, t + 14, 2) == 0 &&
+  if (memcmp(s, t, 4) != 0) return false;
+  if (a->udp) return true;
+  /* acknowledged number; window; options */
+  return memcmp(s + 8, t + 8, 4) == 0 && memcmp(s + 14, t + 14, 2) == 0 &&
          memcmp(s + 20, t + 20, a->header - a->l4 - 20) == 0;
 }
 
-int32_t join_length(const struct iovec *packets, int32_t most) {
-  struct tcp a, b;
-  if (most < 2 || !parse_tcp(packets, &a) || (a.ip[a.l4 + 13] & PSH)) return 1;
+int32_t join_length(const struct iovec *packets, int32_t most, bool datagrams) {
+  struct piece a, b;
+  if (most < 2 || !parse(packets, &a)) return 1;
+  if (a.udp ? !datagrams : (a.ip[a.l4 + 13] & PSH) != 0) return 1;
+  if (a.udp && most > MOST_DATAGRAMS) most = MOST_DATAGRAMS;
   size_t size = a.length - a.header, total = a.length;
-  if (!parse_tcp(packets + 1, &b) || b.seq != a.seq + size || !same_flow(&a, &b) || !sum_holds(&a)) return 1;
   int32_t n = 1;
   uint32_t next = a.seq + (uint32_t)size;
-  while (n < most && parse_tcp(packets + n, &b) && b.seq == next && same_flow(&a, &b)) {
+  while (n < most && parse(packets + n, &b) && (a.udp || b.seq == next) && same_flow(&a, &b)) {
     size_t payload = b.length - b.header;
-    if (payload > size || total + payload > MOST_JOINED || !sum_holds(&b)) break;
+    if (payload > size || total + payload > MOST_JOINED) break;
+    /* The sums are looked at last: most packets have no neighbour. */
+    if ((n == 1 && !sum_holds(&a)) || !sum_holds(&b)) break;
     total += payload;
     next += (uint32_t)payload;
     n++;
     /* A shorter or pushed one is the last. */
-    if (payload < size || (b.ip[b.l4 + 13] & PSH)) break;
+    if (payload < size || (!a.udp && (b.ip[b.l4 + 13] & PSH))) break;
   }
   return n;
 }
 
 size_t join_header(const struct iovec *packets, int32_t count, struct vnet_header *h) {
-  struct tcp a, b;
-  if (!parse_tcp(packets, &a)) return 0;
+  struct piece a, b;
+  if (!parse(packets, &a)) return 0;
   size_t total = a.header;
   for (int32_t i = 0; i < count; i++) {
-    if (!parse_tcp(packets + i, &b) || b.header != a.header) return 0;
+    if (!parse(packets + i, &b) || b.header != a.header) return 0;
     total += b.length - b.header;
   }
   bool v6 = a.l4 == IPV6_HEADER;
-  a.ip[a.l4 + 13] |= b.ip[b.l4 + 13] & PSH;
   if (v6) {
     put16(a.ip + 4, total - IPV6_HEADER);
   } else {
@@ -236,13 +255,16 @@ size_t join_header(const struct iovec *packets, int32_t count, struct vnet_heade
     a.ip[10] = a.ip[11] = 0;
     store_sum(a.ip + 10, sum_bytes(a.ip, 20, 0), false);
   }
-  uint16_t partial = fold_sum(pseudo_sum(a.ip, v6, PROTO_TCP, total - a.l4));
-  memcpy(a.ip + a.l4 + 16, &partial, 2);
+  uint8_t *l4 = a.ip + a.l4;
+  if (a.udp) put16(l4 + 4, total - a.l4);
+  else l4[13] |= b.ip[b.l4 + 13] & PSH;
+  h->csum_offset = a.udp ? 6 : 16;
+  uint16_t partial = fold_sum(pseudo_sum(a.ip, v6, a.udp ? PROTO_UDP : PROTO_TCP, total - a.l4));
+  memcpy(l4 + h->csum_offset, &partial, 2);
   h->flags = VNET_NEEDS_CSUM;
-  h->gso_type = v6 ? GSO_TCPV6 : GSO_TCPV4;
+  h->gso_type = a.udp ? GSO_UDP_L4 : v6 ? GSO_TCPV6 : GSO_TCPV4;
   h->header_length = (uint16_t)a.header;
   h->gso_size = (uint16_t)(a.length - a.header);
   h->csum_start = (uint16_t)a.l4;
-  h->csum_offset = 16;
   return a.header;
 }

@@ -17,11 +17,12 @@
 #define TUN_F_USO6 0x40
 #endif
 
-enum { READ_BYTES = VNET_BYTES + 65536, FATE_TOO_BIG = -1, FATE_MALFORMED = -2 };
+enum { READ_BYTES = VNET_BYTES + 65536, JOINED_HEADER = 40 + 60, FATE_TOO_BIG = -1, FATE_MALFORMED = -2 };
 
 /* One queue on one thread. The descriptor is its opener's. */
 struct tun {
   int fd;
+  bool datagrams; /* the kernel took a joined UDP packet so far: since Linux 6.2 */
   struct super super;
   uint8_t bytes[READ_BYTES];
 };
@@ -69,6 +70,7 @@ napi_value tun_attach(napi_env env, napi_callback_info info) {
     struct tun *tun = malloc(sizeof *tun);
     if (tun == NULL) return to_js(env, -ENOMEM);
     tun->fd = fd;
+    tun->datagrams = true;
     memset(&tun->super, 0, sizeof tun->super);
     state->tuns[id] = tun;
     return to_js(env, id);
@@ -158,7 +160,10 @@ napi_value tun_write(napi_env env, napi_callback_info info) {
     struct vnet_header header;
     memset(&header, 0, sizeof header);
     struct iovec *next = spans + 1 + done;
-    int32_t joined = join_length(next, burst.count - done);
+    int32_t joined = join_length(next, burst.count - done, tun->datagrams);
+    uint8_t before[JOINED_HEADER];
+    size_t kept = next->iov_len < sizeof before ? next->iov_len : sizeof before;
+    if (joined > 1) memcpy(before, next->iov_base, kept);
     size_t skip = joined > 1 ? join_header(next, joined, &header) : 0;
     if (skip == 0) joined = 1;
     for (int32_t i = 1; i < joined; i++) {
@@ -170,7 +175,18 @@ napi_value tun_write(napi_env env, napi_callback_info info) {
     do wrote = writev(tun->fd, next - 1, joined + 1);
     while (wrote < 0 && errno == EINTR);
     if (wrote < 0) {
-      if (done == 0) return to_js(env, -errno);
+      int error = errno;
+      if (joined > 1) memcpy(next->iov_base, before, kept);
+      if (error == EINVAL && header.gso_type == GSO_UDP_L4) {
+        /* One by one from here on. */
+        tun->datagrams = false;
+        for (int32_t i = 1; i < joined; i++) {
+          next[i].iov_base = (uint8_t *)next[i].iov_base - skip;
+          next[i].iov_len += skip;
+        }
+        continue;
+      }
+      if (done == 0) return to_js(env, -error);
       break;
     }
     done += joined;

@@ -26,6 +26,7 @@ function sum(bytes: Uint8Array, start = 0): number {
 interface Shape {
   readonly v6?: boolean;
   readonly udp?: boolean;
+  readonly df?: boolean;
   readonly options?: number;
   readonly payload: Uint8Array;
   readonly seq?: number;
@@ -34,7 +35,16 @@ interface Shape {
 }
 
 /** A whole packet with right checksums. */
-function packet({ v6 = false, udp = false, options = 0, payload, seq = 1, flags = 0x10, id = 7 }: Shape): Uint8Array {
+function packet({
+  v6 = false,
+  udp = false,
+  df = true,
+  options = 0,
+  payload,
+  seq = 1,
+  flags = 0x10,
+  id = 7,
+}: Shape): Uint8Array {
   const l4 = v6 ? 40 : 20;
   const header = udp ? 8 : 20 + options;
   const bytes = new Uint8Array(l4 + header + payload.length);
@@ -50,7 +60,7 @@ function packet({ v6 = false, udp = false, options = 0, payload, seq = 1, flags 
     bytes[0] = 0x45;
     view.setUint16(2, bytes.length);
     view.setUint16(4, id);
-    view.setUint16(6, 0x4000);
+    view.setUint16(6, df ? 0x4000 : 0);
     bytes[8] = 64;
     bytes[9] = udp ? 17 : 6;
     bytes.set([10, 0, 0, 1, 10, 0, 0, 2], 12);
@@ -150,7 +160,7 @@ function write(packets: readonly Uint8Array[], slab: FrameSlab): Uint8Array {
 }
 
 const bytes = (length: number, from = 0): Uint8Array => Uint8Array.from({ length }, (_, i) => (from + i * 7) & 255);
-const slab = createSlab({ frames: 64 });
+const slab = createSlab({ frames: 128 });
 
 here('a super-packet read from a TUN', () => {
   for (const v6 of [false, true])
@@ -265,6 +275,46 @@ here('packets written to a TUN', () => {
     expect(out.length).toBe(20 + packets[0]!.length + packets[1]!.length);
     expect(Buffer.compare(out.subarray(10, 10 + packets[0]!.length), packets[0]!)).toBe(0);
     expect(Buffer.compare(out.subarray(20 + packets[0]!.length), packets[1]!)).toBe(0);
+  });
+
+  it('leave as one when they are datagrams of one flow and length, and cut again they are the same', () => {
+    for (const v6 of [false, true]) {
+      const packets = Array.from({ length: 20 }, (_, i) =>
+        packet({ v6, udp: true, payload: bytes(i === 19 ? 77 : 1000, i), id: 7 + i }),
+      );
+      const out = write(packets, slab);
+      expect(out[1]).toBe(UDP_L4);
+      expect(out.length).toBe(10 + (v6 ? 48 : 28) + 19 * 1000 + 77);
+      const again = read(out, slab);
+      expect(again.length).toBe(20);
+      again.forEach((p, i) => {
+        expect(Buffer.compare(p, packets[i]!)).toBe(0);
+      });
+    }
+  });
+
+  const datagram = (more: Partial<Shape> = {}): Uint8Array => packet({ udp: true, payload: bytes(1000), ...more });
+  it.each<[string, (p: Uint8Array[]) => void]>([
+    ['that may be fragmented', (p) => p.fill(datagram({ df: false }))],
+    ['without a checksum', (p) => p.fill(datagram().fill(0, 26, 28))],
+    ['with a wrong checksum', (p) => (p[1]![60] = p[1]![60]! ^ 1)],
+    ['of another port', (p) => (p[1]![22] = 9)],
+    ['of another TTL', (p) => (p[1]![8] = 63)],
+    ['of which the second is longer', (p) => (p[1] = datagram({ payload: bytes(1001) }))],
+    ['whose length is not that of the packet', (p) => (p[1]![25] = 9)],
+    ['without a payload', (p) => (p[1] = datagram({ payload: bytes(0) }))],
+  ])('stay apart, untouched, when they are datagrams %s', (_, change) => {
+    const packets = [datagram(), datagram({ id: 8 })];
+    change(packets);
+    const out = write(packets, slab);
+    expect(out.length).toBe(20 + packets[0]!.length + packets[1]!.length);
+    expect(Buffer.compare(out.subarray(10, 10 + packets[0]!.length), packets[0]!)).toBe(0);
+    expect(Buffer.compare(out.subarray(20 + packets[0]!.length), packets[1]!)).toBe(0);
+  });
+
+  it('are at most 64 datagrams at once', () => {
+    const packets = Array.from({ length: 70 }, (_, i) => datagram({ payload: bytes(100, i) }));
+    expect(write(packets, slab).length).toBe(70 * 100 + 2 * 38);
   });
 
   it('end a run at a pushed or shorter one', () => {
