@@ -21,7 +21,12 @@
 #define SOL_XDP 283
 #endif
 
-enum { MAP_ENTRIES = 64, PAGE = 4096, RINGS = 4, OUT_WORDS = 16, SPEC_WORDS = 10, MODE_DRIVER = 1, MODE_GENERIC = 2, LACP = 4 };
+#ifndef XDP_MAX_TX_SKB_BUDGET
+#define XDP_MAX_TX_SKB_BUDGET 9
+#endif
+
+enum { MAP_ENTRIES = 64, PAGE = 4096, RINGS = 4, OUT_WORDS = 16, SPEC_WORDS = 10, TX_BUDGET = 256 };
+enum { MODE_DRIVER = 1, MODE_GENERIC = 2, LACP = 4 };
 
 static int bpf(int command, union bpf_attr *attr, size_t size) { return (int)syscall(SYS_bpf, command, attr, size); }
 
@@ -188,6 +193,9 @@ napi_value xsk_open(napi_env env, napi_callback_info info) {
   if (spec[8] < 0 && setsockopt(fd, SOL_XDP, XDP_UMEM_REG, &reg, sizeof reg) < 0) goto failed;
   for (int i = 0; i < RINGS; i++)
     if (setsockopt(fd, SOL_XDP, rings[i].option, &entries, sizeof entries) < 0) goto failed;
+  /* Since Linux 6.17 one kick may send more than 32 frames in copy mode; before, the caller kicks again. */
+  int budget = entries < TX_BUDGET ? entries : TX_BUDGET;
+  setsockopt(fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &budget, sizeof budget);
   struct xdp_mmap_offsets at;
   socklen_t length = sizeof at;
   if (getsockopt(fd, SOL_XDP, XDP_MMAP_OFFSETS, &at, &length) < 0) goto failed;

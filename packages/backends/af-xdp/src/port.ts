@@ -12,7 +12,7 @@ import {
   XfrmError,
 } from '@espalier/xfrm';
 import { CompletionRing, FillRing, RxRing, TxRing } from './ring.ts';
-import { RING_BYTES, RING_ENTRIES, RingPlace } from './umem.ts';
+import { FRAME_SHIFT, RING_BYTES, RING_ENTRIES, RingPlace } from './umem.ts';
 import { XskCopy, type XskTicket } from './xsk-device.ts';
 
 const BATCH = 64;
@@ -144,16 +144,8 @@ class XskPort implements Port {
     const { rows, list } = burst;
     const up = Atomics.load(this.#link, 0) === 1 && Atomics.load(this.#link, 1) === 1;
     if (this.#tx.room(burst.length) < burst.length) this.#complete();
-    let room = up ? this.#tx.room(burst.length) : 0;
-    let refused = 0;
-    for (let i = 0; i < burst.length; i++) {
-      const r = list[i]! * Row.WORDS;
-      if (rows[r + Row.FATE] !== 0 || room-- > 0) continue;
-      rows[r + Row.FATE] = up ? DropReason.NO_ROOM : DropReason.LINK_DOWN;
-      refused++;
-    }
-    const stats = this.#stats;
-    if (refused > 0) stats[PortStat.REFUSED] = stats[PortStat.REFUSED]! + refused;
+    const room = up ? this.#tx.room(burst.length) : 0;
+    if (room < burst.length) this.#refuse(burst, room, up ? DropReason.NO_ROOM : DropReason.LINK_DOWN);
     this.#hops?.look(burst);
     this.#crypto.seal(burst);
 
@@ -177,6 +169,7 @@ class XskPort implements Port {
       bytes += length;
     }
     if (n === 0) return 0;
+    const stats = this.#stats;
     this.#posted.post(n);
     this.#sending += n;
     stats[PortStat.SENT] = stats[PortStat.SENT]! + n;
@@ -184,6 +177,20 @@ class XskPort implements Port {
     this.#tx.send(n);
     if (this.#tx.needsWakeup) this.#kick();
     return n;
+  }
+
+  /** All rows behind the first `room`. */
+  #refuse(burst: Burst, room: number, fate: DropReason): void {
+    const { rows, list } = burst;
+    let left = room;
+    let refused = 0;
+    for (let i = 0; i < burst.length; i++) {
+      const r = list[i]! * Row.WORDS;
+      if (rows[r + Row.FATE] !== 0 || left-- > 0) continue;
+      rows[r + Row.FATE] = fate;
+      refused++;
+    }
+    this.#stats[PortStat.REFUSED] = this.#stats[PortStat.REFUSED]! + refused;
   }
 
   poll(burst: Burst): number {
@@ -234,8 +241,12 @@ class XskPort implements Port {
 
   reap(): number {
     this.#crypto.sweep();
-    if (this.#sending > 0 && this.#tx.needsWakeup) this.#kick();
-    const done = this.#complete();
+    let done = this.#complete();
+    // What a kick left over, for want of memory or because there was too much: only that costs a call.
+    if (this.#sending > 0 && this.#tx.needsWakeup) {
+      this.#kick();
+      done += this.#complete();
+    }
     if (++this.#reaps % LOST_EVERY === 0) this.#countLost();
     return done;
   }
@@ -263,7 +274,7 @@ class XskPort implements Port {
     this.#sending = 0;
   }
 
-  /** One call sends 32 frames in copy mode and says EAGAIN when there are more. Every other answer leaves the ring to tell. */
+  /** In copy mode one call sends some frames, 32 before Linux 6.17, and says EAGAIN when there are more; the ring tells the rest. */
   #kick(): void {
     for (let i = 0; i < RING_ENTRIES / 32; i++) if (this.#binding.xskKick(this.fd) !== EAGAIN) break;
   }
@@ -291,8 +302,8 @@ class XskPort implements Port {
 
   /** The frame of an address that the device gives back, or -1 when it has no such frame for that. */
   #takeBack(address: number, what: number): number {
-    const row = Math.floor(address / this.#slab.frameSize);
-    if (row < 0 || row >= this.#slab.frames || this.#held[row] !== what) return -1;
+    const row = address >>> FRAME_SHIFT;
+    if (row >= this.#slab.frames || this.#held[row] !== what) return -1;
     this.#held[row] = 0;
     return row;
   }

@@ -87,13 +87,11 @@ export class TxRing extends Ring {
     return this.free(want);
   }
 
-  /** Writes entry `i` of the batch. */
+  /** Writes entry `i` of the batch. The address's high half and the options are 0, as they came and as nobody changes them. */
   put(i: number, address: number, length: number): void {
     const at = this.entries + this.next(i) * 4;
     this.words[at] = address;
-    this.words[at + 1] = 0;
     this.words[at + 2] = length;
-    this.words[at + 3] = 0;
   }
 
   send(count: number): void {
@@ -126,10 +124,10 @@ export class FillRing extends Ring {
     return this.free(want);
   }
 
+  /** Writes entry `i` of the batch; the high half is 0 as it came. */
   put(i: number, address: number): void {
     const at = this.entries + this.next(i) * 2;
     this.words[at] = address;
-    this.words[at + 1] = 0;
   }
 
   give(count: number): void {

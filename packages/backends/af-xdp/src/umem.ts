@@ -1,6 +1,9 @@
 import { createSlab, type FrameSlab, slabBytes } from '@espalier/wire';
 
 const PAGE = 4096;
+/** Frames are of 2048 bytes: the row of an address is a shift away. */
+export const FRAME_SHIFT = 11;
+const FRAME_BYTES = 1 << FRAME_SHIFT;
 const WASM_PAGE = 65_536;
 export const RINGS = 4;
 /** Longest ring: 2048 descriptors of 16 bytes and the kernel's header before them. */
@@ -36,10 +39,10 @@ const places: WeakMap<ArrayBufferLike, Places> = new WeakMap();
  * aligned and never moves, then the rows, then pages over which the kernel's rings are mapped. Belongs to one worker.
  */
 export function createUmem({ frames, sockets }: UmemOptions): FrameSlab {
-  const first = Math.ceil(slabBytes(frames, 2048) / PAGE) * PAGE;
+  const first = Math.ceil(slabBytes(frames, FRAME_BYTES) / PAGE) * PAGE;
   const pages = Math.ceil((first + sockets * SOCKET_BYTES) / WASM_PAGE);
   const { buffer } = new Wasm.Memory({ initial: pages, maximum: pages, shared: true });
-  const slab = createSlab({ frames, frameSize: 2048, memory: buffer });
+  const slab = createSlab({ frames, frameSize: FRAME_BYTES, memory: buffer });
   places.set(slab.bytes.buffer, { first, taken: new Array(sockets).fill(false), owner: -1 });
   return slab;
 }
