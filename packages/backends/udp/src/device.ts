@@ -2,6 +2,7 @@ import { SoftDevice, type SoftTicket, SteadyLink } from '@espalier/esp';
 import { errnoName, type FoundLink, findLink, load, withoutAddon } from '@espalier/native';
 import { ESP_UDP_PORT } from '@espalier/wire';
 import { XfrmError } from '@espalier/xfrm';
+import { DgramThread } from './dgram.ts';
 
 export interface UdpEndpoint {
   /** 4 or 16 bytes, network order. */
@@ -28,6 +29,8 @@ export interface UdpOptions {
   readonly device?: string;
   /** Bytes of the largest IP packet; the interface's or 1500 when absent. */
   readonly mtu?: number;
+  /** `native`: the addon's; `dgram`: Node's own, slower by far; `auto`: the addon's where it is. */
+  readonly sockets?: 'auto' | 'native' | 'dgram';
 }
 
 export interface UdpTicket extends SoftTicket {
@@ -35,6 +38,8 @@ export interface UdpTicket extends SoftTicket {
   readonly local: Required<UdpEndpoint>;
   readonly peer: Required<UdpEndpoint>;
   readonly sourcePorts: number;
+  /** Rings of a thread of `node:dgram`; null = the port opens sockets of the addon. */
+  readonly dgram: SharedArrayBuffer | null;
 }
 
 const IPV4_UDP = 28;
@@ -45,33 +50,55 @@ export class UdpDevice extends SoftDevice {
   readonly #local: Required<UdpEndpoint>;
   readonly #peer: Required<UdpEndpoint>;
   readonly #sourcePorts: number;
+  readonly #dgram: DgramThread | null;
 
-  private constructor(options: UdpOptions, found: FoundLink | null) {
+  private constructor(options: UdpOptions, found: FoundLink | null, dgram: DgramThread | null) {
     // Bytes of the largest ESP packet: what is left of the link's after IP and UDP.
     const mtu = (options.mtu ?? found?.info.mtu ?? 1500) - (options.local.address.length === 4 ? IPV4_UDP : IPV6_UDP);
     super({ ...options, linkType: 'esp-udp', mac: null, mtu, link: found?.watch ?? new SteadyLink() });
     this.#local = { port: ESP_UDP_PORT, ...options.local };
     this.#peer = { port: ESP_UDP_PORT, ...options.peer };
     this.#sourcePorts = options.sourcePorts ?? 0;
+    this.#dgram = dgram;
   }
 
   /**
-   * Opens nothing yet but checks that it could. Throws XfrmError: UNSUPPORTED without the addon, NOT_FOUND (no such
-   * interface, an address that is not ours), BUSY, SYSTEM.
+   * Checks that the ports can open their sockets, or opens Node's. Throws XfrmError: UNSUPPORTED (a part of it needs the
+   * addon), NOT_FOUND (no such interface, an address that is not ours), BUSY, SYSTEM.
    */
   static open(options: UdpOptions): UdpDevice {
-    const { name, local, peer, device } = options;
+    const { name, local, peer, device, sockets = 'auto', sourcePorts = 0 } = options;
     if (local.address.length !== peer.address.length) throw new RangeError('local and peer addresses of two families');
     const loaded = load();
-    if (loaded.binding === null) throw new XfrmError(withoutAddon(name, 'UDP', loaded));
+    if (loaded.binding === null && sockets === 'native') throw new XfrmError(withoutAddon(name, 'UDP', loaded));
+    // Nobody but the addon can watch an interface.
+    const found = device === undefined ? null : findLink(device, `the state of ${device}`);
+    if (found !== null && found.trouble !== null) throw new XfrmError(found.trouble);
+    const ends = { local: { port: ESP_UDP_PORT, ...local }, peer: { port: ESP_UDP_PORT, ...peer } };
+    if (loaded.binding === null || sockets === 'dgram') {
+      const thread = DgramThread.open({ ...ends, sourcePorts }, options.ports);
+      if (typeof thread !== 'number') return new UdpDevice(options, found, thread);
+      found?.watch.close();
+      throw cannotBind(name, thread);
+    }
     const { binding } = loaded;
-    const socket = binding.udpOpen(local.address, local.port ?? ESP_UDP_PORT, peer.address, peer.port ?? ESP_UDP_PORT);
-    if (socket < 0) throw cannotBind(name, socket);
+    const socket = binding.udpOpen(local.address, ends.local.port, peer.address, ends.peer.port);
+    if (socket < 0) {
+      found?.watch.close();
+      throw cannotBind(name, socket);
+    }
     binding.udpClose(socket);
-    if (device === undefined) return new UdpDevice(options, null);
-    const found = findLink(device, 'UDP');
-    if (found.trouble !== null) throw new XfrmError(found.trouble);
-    return new UdpDevice(options, found);
+    return new UdpDevice(options, found, null);
+  }
+
+  /** For people. */
+  describe(): string {
+    return this.#dgram === null ? 'sockets of the addon' : 'node:dgram on a thread of its own, slower';
+  }
+
+  override async close(): Promise<void> {
+    await super.close();
+    await this.#dgram?.close();
   }
 
   ticket(port: number): UdpTicket {
@@ -81,6 +108,7 @@ export class UdpDevice extends SoftDevice {
       local: this.#local,
       peer: this.#peer,
       sourcePorts: this.#sourcePorts,
+      dgram: this.#dgram?.memory ?? null,
     };
   }
 }

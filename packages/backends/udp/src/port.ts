@@ -3,10 +3,15 @@ import { errnoName, load, slabId } from '@espalier/native';
 import { type FrameSlab, Row } from '@espalier/wire';
 import { DropReason, type Port, type PortContext, XfrmError } from '@espalier/xfrm';
 import { cannotBind, type UdpTicket } from './device.ts';
+import { DgramQueue } from './dgram.ts';
 
 /** Opens this worker's sockets. Throws XfrmError. */
 export function openUdpPort(ticket: UdpTicket, context: PortContext): Port {
-  return new SoftPort(ticket, context, (list) => new UdpQueue(ticket, context.slab, list));
+  return new SoftPort(ticket, context, (list) => openQueue(ticket, context.slab, list));
+}
+
+function openQueue(ticket: UdpTicket, slab: FrameSlab, list: Int32Array): RawQueue {
+  return ticket.dgram === null ? new UdpQueue(ticket, slab, list) : new DgramQueue(ticket.dgram, ticket, slab, list);
 }
 
 /** One socket on the local port for what arrives, and to send from; or others to send from, one per source port. */

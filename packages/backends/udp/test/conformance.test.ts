@@ -14,7 +14,17 @@ const V6 = Uint8Array.from({ length: 16 }, (_, i) => (i === 15 ? 1 : 0));
 // Another pair of ports for every rule: what an earlier one left in a socket is not this one's.
 let next = 20_000 + (process.pid % 1000) * 40;
 
-function rig(address: Uint8Array, sourcePorts: number): Rig {
+const moment = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 1));
+
+/** Datagrams that one port has put into its ring and the other side's thread has not taken from its socket: see dgram.ts. */
+function underWay(from: UdpDevice, to: UdpDevice): number {
+  const [PUT, LOST, HEADER, RING] = [0, 2, 16, 16 + 256 * 514];
+  const count = (device: UdpDevice, ring: number, word: number): number =>
+    Atomics.load(new Int32Array(device.ticket(0).dgram!), HEADER + ring * RING + word);
+  return count(from, 0, PUT) - count(to, 1, PUT) - count(to, 1, LOST);
+}
+
+function rig(address: Uint8Array, sourcePorts: number, sockets: 'native' | 'dgram'): Rig {
   const [p, q] = [next++, next++];
   const lower = (name: string, index: number, port: number, peerPort: number): UdpDevice =>
     UdpDevice.open({
@@ -24,6 +34,7 @@ function rig(address: Uint8Array, sourcePorts: number): Rig {
       local: { address, port },
       peer: { address, port: peerPort },
       sourcePorts,
+      sockets,
     });
   const a = lower('u0', 0, p, q);
   const b = lower('u1', 1, q, p);
@@ -32,7 +43,10 @@ function rig(address: Uint8Array, sourcePorts: number): Rig {
     b,
     saSlots: 4096,
     open: (_, ticket, context) => openUdpPort(ticket as UdpTicket, context),
-    deliver: () => new Promise((resolve) => setTimeout(resolve, 1)),
+    deliver: async () => {
+      await moment();
+      for (let i = 0; sockets === 'dgram' && i < 1000 && underWay(a, b) + underWay(b, a) > 0; i++) await moment();
+    },
     powers: {},
     close: async () => {
       await a.close();
@@ -55,7 +69,28 @@ describe.skipIf(reason !== null)(`UDP over loopback${reason === null ? '' : ` (s
         expect,
         engine,
         name: `${name}, ${engine().name}`,
-        create: () => rig(address, sourcePorts),
+        create: () => rig(address, sourcePorts, 'native'),
         skip,
       });
+});
+
+describe('UDP over loopback without the addon', () => {
+  for (const [name, address, sourcePorts] of [
+    ['node:dgram', V4, 0],
+    ['node:dgram over IPv6 from 4 source ports', V6, 4],
+  ] as const)
+    conformance({ it, expect, engine: nodeEngine, name, create: () => rig(address, sourcePorts, 'dgram'), skip });
+
+  it('says which sockets it has, and what it cannot bind', async () => {
+    const local = { address: V4, port: next++ };
+    const options = { name: 'u', index: 0, ports: 1, local, peer: { address: V4, port: next++ } } as const;
+    const one = UdpDevice.open({ ...options, sockets: 'dgram' });
+    expect(one.describe()).toMatch(/node:dgram/);
+    expect(() => UdpDevice.open({ ...options, sockets: 'dgram' })).toThrow(expect.objectContaining({ code: 'BUSY' }));
+    const foreign = { ...options, local: { address: Uint8Array.of(203, 0, 113, 9), port: next++ } };
+    expect(() => UdpDevice.open({ ...foreign, sockets: 'dgram' })).toThrow(
+      expect.objectContaining({ code: 'NOT_FOUND' }),
+    );
+    await one.close();
+  });
 });
