@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { XskDevice } from '@espalier/af-xdp';
+import { UdpDevice } from '@espalier/udp';
 import { XfrmError } from '@espalier/xfrm';
 import { loadConfig } from './config.ts';
 import { openDevices } from './devices.ts';
@@ -134,7 +135,8 @@ async function run(file: string, plan: GatewayPlan, every: number, json: boolean
   const ticker = every > 0 ? setInterval(() => say(line()), every * 1000) : null;
   say(`running: ${summary(plan)}`);
   say(`engine: ${describeEngine(plan.engine)}`);
-  for (const lower of devices.lowers) if (lower instanceof XskDevice) say(`${lower.name}: AF_XDP, ${lower.describe()}`);
+  for (const lower of devices.lowers)
+    if (lower instanceof XskDevice || lower instanceof UdpDevice) say(`${lower.name}: ${lower.describe()}`);
   const code = await ended;
   if (ticker !== null) clearInterval(ticker);
   process.off('SIGHUP', reload);

@@ -109,11 +109,11 @@ export class XskDevice extends SoftDevice {
     this.#posted.portGone(port);
   }
 
-  /** For people: 'driver mode, zero-copy'. */
+  /** For people: 'AF_XDP, driver mode, zero-copy'. */
   describe(): string {
     const copies = new Set(Array.from(this.#copies, (_, port) => Atomics.load(this.#copies, port)));
     const one = copies.size > 1 ? 'zero-copy on some queues' : [...copies][0] === XskCopy.COPY ? 'copy' : 'zero-copy';
-    return `${this.attached} mode, ${copies.has(XskCopy.UNKNOWN) ? 'not open yet' : one}`;
+    return `AF_XDP, ${this.attached} mode, ${copies.has(XskCopy.UNKNOWN) ? 'not open yet' : one}`;
   }
 
   ticket(port: number): XskTicket {

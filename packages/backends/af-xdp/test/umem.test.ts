@@ -197,7 +197,7 @@ describe.skipIf(reason !== null)(`one UMEM, several lowers${reason === null ? ''
     }
     const numbers = (from: number): number[] => Array.from({ length: 10 }, (_, i) => from + i);
     expect(got).toEqual([numbers(0), numbers(100)]);
-    expect(here.devices[0]!.describe()).toBe('driver mode, copy');
+    expect(here.devices[0]!.describe()).toBe('AF_XDP, driver mode, copy');
     await here.close();
     await there.close();
   });

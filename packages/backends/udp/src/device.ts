@@ -1,15 +1,9 @@
-import { SoftDevice, type SoftTicket, SteadyLink } from '@espalier/esp';
+import { SoftDevice, SteadyLink } from '@espalier/esp';
 import { errnoName, type FoundLink, findLink, load, withoutAddon } from '@espalier/native';
 import { ESP_UDP_PORT } from '@espalier/wire';
 import { XfrmError } from '@espalier/xfrm';
 import { DgramThread } from './dgram.ts';
-
-export interface UdpEndpoint {
-  /** 4 or 16 bytes, network order. */
-  readonly address: Uint8Array;
-  /** 4500 (RFC 3948) when absent. */
-  readonly port?: number;
-}
+import type { UdpEndpoint, UdpTicket } from './ticket.ts';
 
 export interface UdpOptions {
   readonly name: string;
@@ -31,15 +25,6 @@ export interface UdpOptions {
   readonly mtu?: number;
   /** `native`: the addon's; `dgram`: Node's own, slower by far; `auto`: the addon's where it is. */
   readonly sockets?: 'auto' | 'native' | 'dgram';
-}
-
-export interface UdpTicket extends SoftTicket {
-  readonly kind: 'udp';
-  readonly local: Required<UdpEndpoint>;
-  readonly peer: Required<UdpEndpoint>;
-  readonly sourcePorts: number;
-  /** Rings of a thread of `node:dgram`; null = the port opens sockets of the addon. */
-  readonly dgram: SharedArrayBuffer | null;
 }
 
 const IPV4_UDP = 28;

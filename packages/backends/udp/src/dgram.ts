@@ -7,7 +7,7 @@ import { Worker } from 'node:worker_threads';
 import type { RawQueue } from '@espalier/esp';
 import { type FrameSlab, Row } from '@espalier/wire';
 import { DropReason } from '@espalier/xfrm';
-import type { UdpTicket } from './device.ts';
+import type { UdpTicket } from './ticket.ts';
 
 /** Words at the start: 0 = not bound yet, 1 = bound, below that -errno; changes whenever a port has sent. */
 const STATE = 0;

@@ -1,2 +1,3 @@
-export { UdpDevice, type UdpEndpoint, type UdpOptions, type UdpTicket } from './device.ts';
+export { UdpDevice, type UdpOptions } from './device.ts';
 export { openUdpPort } from './port.ts';
+export type { UdpEndpoint, UdpTicket } from './ticket.ts';

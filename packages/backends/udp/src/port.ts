@@ -2,8 +2,9 @@ import { type RawQueue, SoftPort } from '@espalier/esp';
 import { errnoName, load, slabId } from '@espalier/native';
 import { type FrameSlab, Row } from '@espalier/wire';
 import { DropReason, type Port, type PortContext, XfrmError } from '@espalier/xfrm';
-import { cannotBind, type UdpTicket } from './device.ts';
+import { cannotBind } from './device.ts';
 import { DgramQueue } from './dgram.ts';
+import type { UdpTicket } from './ticket.ts';
 
 /** Opens this worker's sockets. Throws XfrmError. */
 export function openUdpPort(ticket: UdpTicket, context: PortContext): Port {
