@@ -2,6 +2,8 @@ import { WindowWord } from './layout.ts';
 
 /** The edge of a window: the region of the greatest announced number. It only rises. */
 export class Edge {
+  /** Swaps that found another edge than expected; this worker's. */
+  swapFailures = 0;
   readonly #words: Int32Array;
   /** Where 32 bits of regions do not reach LIMIT, else null. */
   readonly #wide: BigUint64Array | null;
@@ -16,15 +18,15 @@ export class Edge {
     return this.#wide === null ? Atomics.load(this.#words, WindowWord.EDGE) >>> 0 : Number(Atomics.load(this.#wide, 0));
   }
 
-  /** Raises the edge from what was loaded to `region`; returns how many swaps others made fail. */
-  raise(seen: number, region: number): number {
-    for (let failures = 0; ; failures++) {
-      if (seen >= region) return failures;
+  /** Raises the edge from what was loaded to `region`. */
+  raise(seen: number, region: number): void {
+    while (seen < region) {
       const found =
         this.#wide === null
           ? Atomics.compareExchange(this.#words, WindowWord.EDGE, seen | 0, region | 0) >>> 0
           : Number(Atomics.compareExchange(this.#wide, 0, BigInt(seen), BigInt(region)));
-      if (found === seen) return failures;
+      if (found === seen) return;
+      this.swapFailures++;
       seen = found;
     }
   }

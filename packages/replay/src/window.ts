@@ -32,15 +32,16 @@ import { Accounts } from './accounts.ts';
 import { Blocks, Entry } from './blocks.ts';
 import { Edge } from './edge.ts';
 import { reconstruct, TWO_32 } from './esn.ts';
-import { Column, fits, LINE_BYTES, stripe, Verdict, WINDOW_VERSION, WindowFlag, WindowWord } from './layout.ts';
+import { bytesOf, readHeader, ringOf, writeHeader } from './header.ts';
+import { Judge } from './judge.ts';
+import { Column, Verdict } from './layout.ts';
 import { peek } from './peek.ts';
+import { Ring } from './ring.ts';
 import { BLOCK, LOG_BLOCK, shapeOf, type WindowOptions } from './shape.ts';
 
 const { SEQ_LO, SEQ_HI, FATE } = Column;
 const { TAG, SEEN, MASK } = Entry;
-const { WORKER, WORDS_PER_WORKER } = WindowWord;
-/** How far ahead of the sure numbers the short way judges, so that distances of its rows and of any row fit 32 bits. */
-const FARTHEST = 2 ** 30;
+/** Further from the first sure number than any that is judged the short way. */
 const UNREACHED = 0x7fff_ffff;
 
 /** Where something lies that is shared: its own memory by default. */
@@ -59,94 +60,43 @@ export class ReplayWindow {
   readonly limit: number;
   /** Nine tenths of `limit`: time to rekey once `top()` has reached it. */
   readonly soft: number;
-  /** Compare-and-swaps that found another value than expected; this worker's, for tests and reports. */
-  swapFailures = 0;
-
-  readonly #words: Int32Array;
   readonly #edge: Edge;
+  readonly #ring: Ring;
+  readonly #judge: Judge;
   readonly #accounts: Accounts;
-  /** First word of the ring. */
-  readonly #ring: number;
-  readonly #logBlocks: number;
-  readonly #blockMask: number;
-  readonly #logLines: number;
   readonly #region: number;
   readonly #blocks: Blocks = new Blocks();
-
-  // What the burst at hand is judged by: the edge as it was found, and what follows from it.
-  #found = -1;
-  /** Greatest number that is known to have been announced: the edge's first, or a row of this burst. */
-  #run = 0.5;
-  /** From here on the edge's missing precision cannot matter; at least 1. */
-  #sure = 0.5;
-  #sureLo = 0;
-  #sureHi = 0;
-  /** How far ahead of `#sure` a block may begin to be judged as a whole: within LIMIT, and under the same high half. */
-  #room = 0;
-  /** Where the edge begins, as a distance from `#sure`. */
-  #edgeAhead = 0;
-  /** Greatest number taken in the edge's region; -1 until somebody has to know. */
-  #top = -1.5;
   /** How far behind the greatest number before it an accepted row has been at most, in whole blocks. */
   #settled = 0.5;
 
   private constructor(memory: SharedArrayBuffer, offset: number, worker: number) {
-    fits(memory, offset, WORKER * 4);
-    const header = new Int32Array(memory, offset, WORKER);
-    if (header[WindowWord.VERSION] !== WINDOW_VERSION)
-      throw new RangeError(`no replay window of this layout at offset ${offset}`);
-    const shape = shapeOf({
-      size: header[WindowWord.SIZE]!,
-      esn: (header[WindowWord.FLAGS]! & WindowFlag.ESN) !== 0,
-      limit: header[WindowWord.LIMIT_HI]! * TWO_32 + (header[WindowWord.LIMIT_LO]! >>> 0),
-      workers: header[WindowWord.WORKERS]!,
-    });
-    if (shape.logBlocks !== header[WindowWord.LOG_BLOCKS] || shape.logRegion !== header[WindowWord.LOG_REGION])
-      throw new RangeError(`the replay window at offset ${offset} contradicts itself`);
+    const shape = readHeader(memory, offset);
     if (!Number.isInteger(worker) || worker < 0 || worker >= shape.workers)
       throw new RangeError(`"worker" must be from 0 to ${shape.workers - 1}, got ${worker}`);
-    this.#ring = WORKER + shape.workers * WORDS_PER_WORKER;
-    const words = this.#ring + 2 ** shape.logBlocks;
-    fits(memory, offset, words * 4);
     this.memory = memory;
     this.offset = offset;
     this.size = shape.size;
     this.esn = shape.esn;
     this.limit = shape.limit;
     this.soft = Math.floor(shape.limit * 0.9);
-    this.#logBlocks = shape.logBlocks;
-    this.#blockMask = (1 << shape.logBlocks) - 1;
-    this.#logLines = Math.max(0, shape.logBlocks - 4);
+    const words = new Int32Array(memory, offset, ringOf(shape) + 2 ** shape.logBlocks);
     this.#region = 1 << shape.logRegion;
-    this.#words = new Int32Array(memory, offset, words);
-    this.#edge = new Edge(this.#words, shape.limit >= this.#region * TWO_32);
-    this.#accounts = new Accounts(this.#words, shape.workers, worker);
+    this.#edge = new Edge(words, shape.limit >= this.#region * TWO_32);
+    this.#ring = new Ring(words, shape);
+    this.#judge = new Judge(shape, this.#ring);
+    this.#accounts = new Accounts(words, shape.workers, worker);
   }
 
   /** Bytes of shared memory that a window takes. */
   static byteLength(options: WindowOptions): number {
-    const { workers, logBlocks } = shapeOf(options);
-    const bytes = (WORKER + workers * WORDS_PER_WORKER + 2 ** logBlocks) * 4;
-    return Math.ceil(bytes / LINE_BYTES) * LINE_BYTES;
+    return bytesOf(shapeOf(options));
   }
 
   /** A window that has seen nothing; number 0 is taken from the start, since no packet carries it (RFC 4303 3.3.2). */
   static create(options: WindowOptions & Place): ReplayWindow {
     const shape = shapeOf(options);
-    const bytes = ReplayWindow.byteLength(options);
-    const { offset = 0, memory = new SharedArrayBuffer(bytes) } = options;
-    fits(memory, offset, bytes);
-    const words = new Int32Array(memory, offset, bytes / 4);
-    words.fill(0);
-    words[WindowWord.SIZE] = shape.size;
-    words[WindowWord.FLAGS] = shape.esn ? WindowFlag.ESN : 0;
-    words[WindowWord.LOG_BLOCKS] = shape.logBlocks;
-    words[WindowWord.LOG_REGION] = shape.logRegion;
-    words[WindowWord.WORKERS] = shape.workers;
-    words[WindowWord.LIMIT_LO] = shape.limit | 0;
-    words[WindowWord.LIMIT_HI] = Math.floor(shape.limit / TWO_32);
-    words[WORKER + shape.workers * WORDS_PER_WORKER] = 1;
-    Atomics.store(words, WindowWord.VERSION, WINDOW_VERSION);
+    const { offset = 0, memory = new SharedArrayBuffer(bytesOf(shape)) } = options;
+    writeHeader(memory, offset, shape);
     return new ReplayWindow(memory, offset, 0);
   }
 
@@ -170,11 +120,12 @@ export class ReplayWindow {
     const SEQ_HI: typeof Column.SEQ_HI = 7;
     const FATE: typeof Column.FATE = 9;
     const TAKEN: typeof Entry.TAKEN = 6;
+    const judge = this.#judge;
     this.#blocks.begin(to - from);
-    this.#judgeBy(this.#edge.load());
-    const sureLo = this.#sureLo | 0;
-    const sureHi = this.#sureHi | 0;
-    const room = this.#room | 0;
+    judge.by(this.#edge.load());
+    const sureLo = judge.sureLo | 0;
+    const sureHi = judge.sureHi | 0;
+    const room = judge.room | 0;
     const end = to | 0;
     let i = (from - 1) | 0;
     let block = -1;
@@ -201,8 +152,8 @@ export class ReplayWindow {
         block = lo >>> 3;
       } else {
         block = -1;
-        if (hi === -1) hi = this.#infer(lo >>> 0);
-        const verdict = hi < 0 ? Verdict.INVALID : this.#judge(hi * TWO_32 + (lo >>> 0));
+        if (hi === -1) hi = judge.infer(lo >>> 0);
+        const verdict = hi < 0 ? Verdict.INVALID : judge.number(hi * TWO_32 + (lo >>> 0));
         if (verdict !== Verdict.ACCEPT) {
           if (hi >= 0) rows[r | SEQ_HI] = hi;
           rows[r | FATE] = verdict;
@@ -229,13 +180,14 @@ export class ReplayWindow {
     const FATE: typeof Column.FATE = 9;
     const MASK: typeof Entry.MASK = 7;
     const blocks = this.#blocks;
+    const judge = this.#judge;
     blocks.reserve(to - from);
-    this.#judgeBy(this.#edge.load());
+    judge.by(this.#edge.load());
     const { table } = blocks;
     const size = this.size | 0;
-    const sureLo = this.#sureLo | 0;
-    const sureHi = this.#sureHi | 0;
-    const room = this.#room | 0;
+    const sureLo = judge.sureLo | 0;
+    const sureHi = judge.sureHi | 0;
+    const room = judge.room | 0;
     const end = to | 0;
     let i = (from - 1) | 0;
     let block = -1;
@@ -243,7 +195,7 @@ export class ReplayWindow {
     /** What the burst asks of the block at hand. */
     let mask = 0;
     /** Greatest number before the row at hand, and how far behind it a block has begun: distances from `#sure`. */
-    let run = this.#edgeAhead | 0;
+    let run = judge.edgeAhead | 0;
     let late = 0;
     let copies = 0;
     let asked = 0;
@@ -284,15 +236,15 @@ export class ReplayWindow {
       }
       block = -1;
       const s = hi * TWO_32 + (lo >>> 0);
-      this.#run = Math.max(this.#run, this.#sure + run);
-      const verdict = this.#judge(s);
+      judge.run = Math.max(judge.run, judge.sure + run);
+      const verdict = judge.number(s);
       if (verdict !== Verdict.ACCEPT) {
         rows[r | FATE] = verdict;
         continue;
       }
-      late = Math.max(late, this.#run - (s - (lo & 7))) | 0;
-      this.#run = Math.max(this.#run, s);
-      run = Math.min(this.#run - this.#sure, UNREACHED) | 0;
+      late = Math.max(late, judge.run - (s - (lo & 7))) | 0;
+      judge.run = Math.max(judge.run, s);
+      run = Math.min(judge.run - judge.sure, UNREACHED) | 0;
       entry = this.#entry(hi, lo >>> 3);
       const bit = 1 << (lo & 7);
       copies |= table[entry | MASK]! & bit;
@@ -300,7 +252,7 @@ export class ReplayWindow {
       asked = (asked + 1) | 0;
     }
     if (asked > 0) {
-      if (run >= this.#edgeAhead + this.#region) this.#announce(Math.max(this.#run, this.#sure + run));
+      if (run >= judge.edgeAhead + this.#region) this.#announce(Math.max(judge.run, judge.sure + run));
       const whole = this.#claimAll() && copies === 0;
       if (!whole || late > this.#settled) asked -= this.#settle(rows, list, from, to);
       this.#accounts.add(asked);
@@ -326,7 +278,7 @@ export class ReplayWindow {
 
   /** Greatest number accepted so far, 0 at the start; a lower bound within the region while a commit is under way. */
   top(): number {
-    return this.#topOf(this.#edge.load());
+    return this.#ring.topOf(this.#edge.load());
   }
 
   /** Least number that could still be accepted; 1 at the start. */
@@ -351,7 +303,7 @@ export class ReplayWindow {
     if (seq <= top - this.size) return false;
     this.#accounts.rebase(seq, this.accepted() - this.#count(seq + 1, top), this.lost());
 
-    this.#judgeBy(this.#edge.load());
+    this.#judge.by(this.#edge.load());
     this.#announce(seq);
     const blocks = this.#blocks;
     blocks.begin(this.size / BLOCK + 2);
@@ -359,10 +311,15 @@ export class ReplayWindow {
     for (let s = first; s <= seq; s += BLOCK) {
       const entry = this.#entry(Math.floor(s / TWO_32), s >>> LOG_BLOCK);
       blocks.table[entry | MASK] = 0xff >>> Math.max(0, BLOCK - 1 - (seq - s));
-      this.#claim(entry);
+      this.#ring.claim(blocks.table, entry);
     }
     blocks.begin(0);
     return seq > top;
+  }
+
+  /** Compare-and-swaps that found another value than expected; this worker's, for tests and reports. */
+  get swapFailures(): number {
+    return this.#edge.swapFailures + this.#ring.swapFailures;
   }
 
   /** How many numbers have been accepted, by all workers. Exact at rest; a killed worker hides at most one burst. */
@@ -390,107 +347,28 @@ export class ReplayWindow {
     return this.accepted() === 0 ? 0 : this.#accounts.lateness() + this.#region - 1;
   }
 
-  /** What the edge, as it was found, says of all numbers. */
-  #judgeBy(edge: number): void {
-    this.#run = edge * this.#region;
-    this.#top = -1;
-    if (edge === this.#found) return;
-    this.#found = edge;
-    const sure = Math.max(1, this.#run + this.#region - this.size);
-    this.#sure = sure;
-    this.#sureHi = Math.floor(sure / TWO_32) | 0;
-    this.#sureLo = (sure - this.#sureHi * TWO_32) | 0;
-    this.#room = (Math.min(this.limit - sure, FARTHEST, TWO_32 - 1 - (this.#sureLo >>> 0)) - (BLOCK - 1)) | 0;
-    this.#edgeAhead = (this.#run - sure) | 0;
-  }
-
-  /** The high half under which `lo` lies in [bottom, bottom + 2^32); negative below the first window. */
-  #infer(lo: number): number {
-    if (!this.esn) return 0;
-    const bottom = this.#run - this.size + 1;
-    const hi = Math.floor(bottom / TWO_32);
-    const ahead = (lo - bottom) | 0;
-    // Where the edge leaves the bottom open, by the exact top.
-    if (ahead >= 0 && ahead < this.#region - 1)
-      return Math.floor(reconstruct(lo, this.#exactTop(), this.size) / TWO_32) | 0;
-    return (lo >= bottom - hi * TWO_32 ? hi : hi + 1) | 0;
-  }
-
-  /** Judges one number by the edge and the rows before it. */
-  #judge(s: number): Verdict {
-    if (s < 1) return Verdict.INVALID;
-    if (s > this.limit) return Verdict.EXHAUSTED;
-    if (s <= this.#run - this.size) return Verdict.STALE;
-    if (s < this.#sure && s <= this.#exactTop() - this.size) return Verdict.STALE;
-    return Verdict.ACCEPT;
-  }
-
-  /** LOOK: the exact top, once per burst and phase, and only for numbers near the left edge. */
-  #exactTop(): number {
-    if (this.#top < 0) this.#top = this.#topOf(this.#found);
-    return this.#top;
-  }
-
   /** The entry of a block; reads its word when the burst meets it first. */
   #entry(hi: number, block: number): number {
     const entry = this.#blocks.find(hi, block);
     if (entry >= 0) return entry;
-    const at = this.#wordAt(block);
-    return this.#blocks.add(hi, block, at, this.#tagOf(hi, block), peek(this.#words, at));
-  }
-
-  #wordAt(block: number): number {
-    return this.#ring + stripe(block & this.#blockMask, this.#logLines);
-  }
-
-  /** Which lap of the ring a block belongs to: 24 bits, since LIMIT keeps the high half small enough for the shift. */
-  #tagOf(hi: number, block: number): number {
-    return (hi << (32 - LOG_BLOCK - this.#logBlocks)) | (block >>> this.#logBlocks);
+    const ring = this.#ring;
+    const at = ring.at(block);
+    return this.#blocks.add(hi, block, at, ring.tag(hi, block), peek(ring.words, at));
   }
 
   /** Raises the edge to the region of `s`. */
   #announce(s: number): void {
-    this.swapFailures += this.#edge.raise(this.#found, Math.floor(s / this.#region));
+    this.#edge.raise(this.#judge.found, Math.floor(s / this.#region));
   }
 
   /** Whether every block granted all that was asked of it. */
   #claimAll(): boolean {
     const MASK: typeof Entry.MASK = 7;
     const { table, order, count } = this.#blocks;
+    const ring = this.#ring;
     let whole = true;
-    for (let k = 0; k < count; k++) if (table[order[k]! | MASK] !== 0 && !this.#claim(order[k]!)) whole = false;
+    for (let k = 0; k < count; k++) if (table[order[k]! | MASK] !== 0 && !ring.claim(table, order[k]!)) whole = false;
     return whole;
-  }
-
-  /** Takes the numbers in an entry's MASK; leaves in it those granted, and in SEEN the word that decided. Whether it got all. */
-  #claim(entry: number): boolean {
-    const AT: typeof Entry.AT = 3;
-    const TAG: typeof Entry.TAG = 4;
-    const SEEN: typeof Entry.SEEN = 5;
-    const MASK: typeof Entry.MASK = 7;
-    const { table } = this.#blocks;
-    const at = table[entry | AT]!;
-    const tag = table[entry | TAG]!;
-    const asked = table[entry | MASK]!;
-    let word = table[entry | SEEN]!;
-    for (;;) {
-      const lap = word >>> 8;
-      const fresh = lap < tag ? asked : lap === tag ? asked & ~word : 0;
-      if (fresh === 0) {
-        table[entry | MASK] = 0;
-        table[entry | SEEN] = word;
-        return false;
-      }
-      const next = lap < tag ? (tag << 8) | asked : word | fresh;
-      const found = Atomics.compareExchange(this.#words, at, word, next);
-      if (found === word) {
-        table[entry | MASK] = fresh;
-        table[entry | SEEN] = next;
-        return fresh === asked;
-      }
-      this.swapFailures++;
-      word = found;
-    }
   }
 
   /**
@@ -500,7 +378,7 @@ export class ReplayWindow {
   #settle(rows: Int32Array, list: Int32Array, from: number, to: number): number {
     const { table } = this.#blocks;
     let refused = 0;
-    let run = this.#found * this.#region;
+    let run = this.#judge.found * this.#region;
     for (let i = from; i < to; i++) {
       const r = list[i]! * Column.WORDS;
       if (rows[r + FATE] !== 0) continue;
@@ -520,21 +398,6 @@ export class ReplayWindow {
     }
     this.#accounts.late(this.#settled);
     return refused;
-  }
-
-  /** The greatest number taken in a region; its first when none is yet (announced, not claimed). */
-  #topOf(region: number): number {
-    const first = region * this.#region;
-    const last = first + this.#region - 1;
-    for (let s = last - BLOCK + 1; s >= first; s -= BLOCK) {
-      const hi = Math.floor(s / TWO_32);
-      const word = Atomics.load(this.#words, this.#wordAt(s >>> LOG_BLOCK));
-      const tag = this.#tagOf(hi, s >>> LOG_BLOCK);
-      // A newer lap: something far beyond the region has been taken.
-      if (word >>> 8 > tag) return last;
-      if (word >>> 8 === tag && (word & 0xff) !== 0) return s + 31 - Math.clz32(word & 0xff);
-    }
-    return first;
   }
 
   /** How many of the numbers from .. to, all inside the window, have been taken. */

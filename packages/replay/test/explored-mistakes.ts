@@ -8,13 +8,15 @@ export interface Mistake {
 }
 
 const WINDOW = 'window.ts';
-const LOOK = 'if (s < this.#sure && s <= this.#exactTop() - this.size) return Verdict.STALE;';
-const ANNOUNCE = 'if (run >= this.#edgeAhead + this.#region) this.#announce(Math.max(this.#run, this.#sure + run));';
+const RING = 'ring.ts';
+const JUDGE = 'judge.ts';
+const LOOK = 'if (s < this.sure && s <= this.#exactTop() - this.#size) return Verdict.STALE;';
+const ANNOUNCE = 'if (run >= judge.edgeAhead + this.#region) this.#announce(Math.max(judge.run, judge.sure + run));';
 const CLAIM = 'const whole = this.#claimAll() && copies === 0;';
 const WHOLE = 'if (ahead >= 0 && ahead <= room && hi === sureHi && behind < size) {';
 const EQUALITY: Edit[] = [
-  { file: WINDOW, find: 'const fresh = lap < tag ? asked', replace: 'const fresh = lap !== tag ? asked' },
-  { file: WINDOW, find: 'const next = lap < tag ?', replace: 'const next = lap !== tag ?' },
+  { file: RING, find: 'const fresh = lap < tag ? asked', replace: 'const fresh = lap !== tag ? asked' },
+  { file: RING, find: 'const next = lap < tag ?', replace: 'const next = lap !== tag ?' },
 ];
 const EDGE_LATE: Edit[] = [
   { file: WINDOW, find: ANNOUNCE, replace: '' },
@@ -29,7 +31,7 @@ export const MISTAKES: Mistake[] = [
     scene: 'bits of one word',
     edits: [
       {
-        file: WINDOW,
+        file: RING,
         find: 'table[entry | MASK] = fresh;',
         replace: 'table[entry | MASK] = asked & ~(table[entry | SEEN]! >>> 8 === tag ? table[entry | SEEN]! : 0);',
       },
@@ -40,9 +42,9 @@ export const MISTAKES: Mistake[] = [
     scene: 'ring of 8 words',
     edits: [
       {
-        file: WINDOW,
-        find: 'const found = Atomics.compareExchange(this.#words, at, word, next);',
-        replace: 'Atomics.store(this.#words, at, next);\n      const found = word;',
+        file: RING,
+        find: 'const found = Atomics.compareExchange(this.words, at, word, next);',
+        replace: 'Atomics.store(this.words, at, next);\n      const found = word;',
       },
     ],
   },
@@ -57,7 +59,7 @@ export const MISTAKES: Mistake[] = [
     for (let j = from; j < to; j++) {
       const r = list[j]! * 16;
       const s = rows[r + SEQ_HI]! * TWO_32 + (rows[r + SEQ_LO]! >>> 0);
-      if (rows[r + FATE] === 0 && s <= this.limit) run = Math.max(run, s - this.#sure) | 0;
+      if (rows[r + FATE] === 0 && s <= this.limit) run = Math.max(run, s - judge.sure) | 0;
     }`,
       },
     ],
@@ -67,11 +69,11 @@ export const MISTAKES: Mistake[] = [
     scene: 'ring of 8 words',
     edits: [{ file: WINDOW, find: WHOLE, replace: WHOLE.replace('behind < size', 'true') }],
   },
-  { name: 'lenient edge', scene: 'ring of 8 words', edits: [{ file: WINDOW, find: LOOK, replace: '' }] },
+  { name: 'lenient edge', scene: 'ring of 8 words', edits: [{ file: JUDGE, find: LOOK, replace: '' }] },
   {
     name: 'strict edge',
     scene: 'ring of 8 words',
-    edits: [{ file: WINDOW, find: LOOK, replace: 'if (s < this.#sure) return Verdict.STALE;' }],
+    edits: [{ file: JUDGE, find: LOOK, replace: 'if (s < this.sure) return Verdict.STALE;' }],
   },
   {
     name: 'ring one block short',
@@ -94,8 +96,8 @@ export const MISTAKES: Mistake[] = [
     edits: [
       {
         file: WINDOW,
-        find: '&& !this.#claim(order[k]!)) whole = false;',
-        replace: '&& !this.#claim(order[k]!)) continue;',
+        find: '&& !ring.claim(table, order[k]!)) whole = false;',
+        replace: '&& !ring.claim(table, order[k]!)) continue;',
       },
     ],
   },
@@ -107,12 +109,12 @@ export const MISTAKES: Mistake[] = [
   {
     name: 'blocks that LIMIT cuts judged as a whole',
     scene: 'up to LIMIT',
-    edits: [{ file: WINDOW, find: ' - (BLOCK - 1)) | 0', replace: ') | 0' }],
+    edits: [{ file: JUDGE, find: ' - (BLOCK - 1)) | 0', replace: ') | 0' }],
   },
   {
     name: 'old bits kept in a recycled word',
     scene: 'ring of 8 words',
-    edits: [{ file: WINDOW, find: '(tag << 8) | asked : word', replace: '(tag << 8) | (word & 255) | asked : word' }],
+    edits: [{ file: RING, find: '(tag << 8) | asked : word', replace: '(tag << 8) | (word & 255) | asked : word' }],
   },
   {
     name: 'stripe that is no bijection',
@@ -122,14 +124,14 @@ export const MISTAKES: Mistake[] = [
   {
     name: 'signed shift of the tag',
     scene: 'up to LIMIT',
-    edits: [{ file: WINDOW, find: 'const lap = word >>> 8;', replace: 'const lap = word >> 8;' }],
+    edits: [{ file: RING, find: 'const lap = word >>> 8;', replace: 'const lap = word >> 8;' }],
   },
   {
     name: 'no LIMIT',
     scene: 'up to LIMIT',
     edits: [
-      { file: WINDOW, find: 'if (s > this.limit) return Verdict.EXHAUSTED;', replace: '' },
-      { file: WINDOW, find: 'Math.min(this.limit - sure, FARTHEST', replace: 'Math.min(FARTHEST' },
+      { file: JUDGE, find: 'if (s > this.#limit) return Verdict.EXHAUSTED;', replace: '' },
+      { file: JUDGE, find: 'Math.min(this.#limit - sure, FARTHEST', replace: 'Math.min(FARTHEST' },
     ],
   },
   {
@@ -143,13 +145,13 @@ export const MISTAKES: Mistake[] = [
     edits: [
       {
         file: WINDOW,
-        find: 'blocks.reserve(to - from);\n    this.#judgeBy',
+        find: 'blocks.reserve(to - from);\n    judge.by',
         replace: `blocks.reserve(2 * (to - from));
     for (let j = from; j < to && rows !== this.#row; j++) {
       const r = list[j]! * 16;
       if (rows[r + FATE] === 0) rows[r + SEQ_HI] = Math.floor(this.infer(rows[r + SEQ_LO]! >>> 0) / TWO_32);
     }
-    this.#judgeBy`,
+    judge.by`,
       },
     ],
   },

@@ -23,6 +23,7 @@ export function offer(job: WindowJob): void {
   const rows = new Int32Array(BURST * WORDS);
   const list = Int32Array.from({ length: BURST }, (_, i) => i);
   const offsets = new Int32Array(BURST);
+  const before = tally[Tally.FAILURES]!;
   const next = random(job.seed + worker * 7919);
   const pattern = new Int32Array(64 * 64);
   for (let p = 0; p < 64; p++) {
@@ -79,10 +80,7 @@ export function offer(job: WindowJob): void {
       tally[Tally.OFFERED] = tally[Tally.OFFERED]! + BURST;
       if (Math.abs(stretch - other) * 64 < size) tally[Tally.NEAR] = tally[Tally.NEAR]! + BURST;
     }
-    if (window instanceof ReplayWindow) {
-      tally[Tally.FAILURES] = tally[Tally.FAILURES]! + window.swapFailures;
-      window.swapFailures = 0;
-    }
+    if (window instanceof ReplayWindow) tally[Tally.FAILURES] = before + window.swapFailures;
   }
   if (!victim) Atomics.store(places, worker * 16, ENDED);
 }

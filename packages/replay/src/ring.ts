@@ -1,0 +1,82 @@
+import type { Entry } from './blocks.ts';
+import { TWO_32 } from './esn.ts';
+import { ringOf } from './header.ts';
+import { stripe } from './layout.ts';
+import { BLOCK, LOG_BLOCK, type Shape } from './shape.ts';
+
+/** The words of a window, one for each block of 8 numbers, and the swap that takes a number. */
+export class Ring {
+  /** The window's memory, from where it begins. */
+  readonly words: Int32Array;
+  /** Swaps that found another word than expected; this worker's. */
+  swapFailures = 0;
+  readonly #first: number;
+  readonly #logBlocks: number;
+  readonly #blockMask: number;
+  readonly #logLines: number;
+  readonly #region: number;
+
+  constructor(words: Int32Array, shape: Shape) {
+    this.words = words;
+    this.#first = ringOf(shape);
+    this.#logBlocks = shape.logBlocks;
+    this.#blockMask = (1 << shape.logBlocks) - 1;
+    this.#logLines = Math.max(0, shape.logBlocks - 4);
+    this.#region = 1 << shape.logRegion;
+  }
+
+  /** Where the word of a block lies in `words`. */
+  at(block: number): number {
+    return this.#first + stripe(block & this.#blockMask, this.#logLines);
+  }
+
+  /** Which lap of the ring a block belongs to: 24 bits, since LIMIT keeps the high half small enough for the shift. */
+  tag(hi: number, block: number): number {
+    return (hi << (32 - LOG_BLOCK - this.#logBlocks)) | (block >>> this.#logBlocks);
+  }
+
+  /** Takes the numbers in an entry's MASK; leaves in it those granted, and in SEEN the word that decided. Whether it got all. */
+  claim(table: Int32Array, entry: number): boolean {
+    const AT: typeof Entry.AT = 3;
+    const TAG: typeof Entry.TAG = 4;
+    const SEEN: typeof Entry.SEEN = 5;
+    const MASK: typeof Entry.MASK = 7;
+    const at = table[entry | AT]!;
+    const tag = table[entry | TAG]!;
+    const asked = table[entry | MASK]!;
+    let word = table[entry | SEEN]!;
+    for (;;) {
+      const lap = word >>> 8;
+      const fresh = lap < tag ? asked : lap === tag ? asked & ~word : 0;
+      if (fresh === 0) {
+        table[entry | MASK] = 0;
+        table[entry | SEEN] = word;
+        return false;
+      }
+      const next = lap < tag ? (tag << 8) | asked : word | fresh;
+      const found = Atomics.compareExchange(this.words, at, word, next);
+      if (found === word) {
+        table[entry | MASK] = fresh;
+        table[entry | SEEN] = next;
+        return fresh === asked;
+      }
+      this.swapFailures++;
+      word = found;
+    }
+  }
+
+  /** The greatest number taken in a region; its first when none is yet (announced, not claimed). */
+  topOf(region: number): number {
+    const first = region * this.#region;
+    const last = first + this.#region - 1;
+    for (let s = last - BLOCK + 1; s >= first; s -= BLOCK) {
+      const hi = Math.floor(s / TWO_32);
+      const word = Atomics.load(this.words, this.at(s >>> LOG_BLOCK));
+      const tag = this.tag(hi, s >>> LOG_BLOCK);
+      // A newer lap: something far beyond the region has been taken.
+      if (word >>> 8 > tag) return last;
+      if (word >>> 8 === tag && (word & 0xff) !== 0) return s + 31 - Math.clz32(word & 0xff);
+    }
+    return first;
+  }
+}
