@@ -16,6 +16,9 @@ export function capabilities(): Capability[] {
     { name: 'native addon', state: addon },
     { name: 'TUN', state: tun },
     { name: 'AF_PACKET', state: afPacket },
+    { name: 'UDP, in bursts', state: addon },
+    // Slower by far; what is left where there is no addon.
+    { name: 'UDP, node:dgram', state: 'supported' },
     { name: 'network namespaces', state: namespaces() },
     ...ENGINE_NAMES.filter((name) => name !== 'auto').map((name) => ({ name: `engine ${name}`, state: engine(name) })),
   ];

@@ -105,6 +105,8 @@ describe('the espalier command', () => {
       'native addon',
       'TUN',
       'AF_PACKET',
+      'UDP, in bursts',
+      'UDP, node:dgram',
       'network namespaces',
       'engine ipsec-mb',
       'engine openssl',
@@ -115,6 +117,7 @@ describe('the espalier command', () => {
       spawn(process.execPath, [cli, 'probe'], { env: { ...env, ESPALIER_ADDON: '/nowhere' } }),
     );
     expect(without.out).toMatch(/native addon +no: .*\nTUN +no: no native addon/);
+    expect(without.out).toMatch(/UDP, in bursts +no: .*\nUDP, node:dgram +yes/);
   });
 
   it('only looks at a file with --check', async () => {
