@@ -164,7 +164,12 @@ describe('what is sent to hide traffic', () => {
       ['mtu', 14 + 1500],
     ] as const) {
       const r = rig({ tfc });
-      const packets = [ipv4(20), ipv4(60), ipv6(100)];
+      // One with options, which no short cut takes.
+      const options = ipv4(80);
+      options[0] = 0x47;
+      viewOf(options).setUint16(10, 0);
+      viewOf(options).setUint16(10, checksum(viewOf(options), 0, 28));
+      const packets = [ipv4(20), ipv4(60), ipv6(100), options];
       const frames = send(r, ...packets);
       for (const f of frames) expect(Math.abs(f.length - length)).toBeLessThan(4);
       expect(new Set(frames.map((f) => f.length)).size).toBe(1);
