@@ -320,8 +320,12 @@ describe('what lives long', () => {
     };
     churn(2000);
     const before = alive();
-    churn(MANY / 5);
-    expect(alive()).toBeLessThan(before * 1.05);
+    // What the engine keeps of its own comes once; a leak comes with every lap.
+    const after = [1, 2, 3].map(() => {
+      churn(MANY / 5);
+      return alive();
+    });
+    expect(Math.min(...after)).toBeLessThan(before * 1.05);
   });
 
   it('has clocks that may step back and forward: no burst of tokens, nothing learned forgotten before its time', () => {

@@ -15,7 +15,7 @@ const sa = (name: string, direction: string, spi: number): object => ({
   source: direction === 'out' ? '192.0.2.1' : '192.0.2.2',
   destination: direction === 'out' ? '192.0.2.2' : '192.0.2.1',
   algorithm: 'aes128gcm16',
-  key: (spi & 0xff).toString(16).padStart(2, '0').repeat(20),
+  key: ((spi & 0xff) + 1).toString(16).padStart(2, '0').repeat(20),
 });
 const plan = parseConfig(
   JSON.stringify({

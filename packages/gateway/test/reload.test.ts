@@ -10,7 +10,7 @@ const sa = (name: string, over: object = {}): Record<string, unknown> => ({
   source: '192.0.2.1',
   destination: '192.0.2.2',
   algorithm: 'aes128gcm16',
-  key: (++keys).toString(16).padStart(40, '0'),
+  key: (++keys).toString(16).padEnd(40, 'c'),
   ...over,
 });
 const o = sa('o');
