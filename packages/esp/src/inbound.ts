@@ -24,6 +24,8 @@ export class EspInbound {
   /** The path engine's key; always there, so that lowers with and without the SA mix freely. */
   readonly key: number;
   readonly window: ReplayWindow;
+  /** Bytes of the inner packets that the last `unwrap` has left. */
+  bytes = 0;
   readonly lifetime: Lifetime | null;
   /** Bytes from the ESP header on below which there cannot be header, IV and ICV. */
   readonly leastLength: number;
@@ -78,7 +80,6 @@ export class EspInbound {
    */
   unwrap(burst: Burst, list: Int32Array, from: number, to: number): number {
     // Literals where V8 sees them, each held to the table by its type.
-    const WORDS: typeof Row.WORDS = 16;
     const START: typeof Row.START = 0;
     const END: typeof Row.END = 1;
     const L3: typeof Row.L3 = 2;
@@ -93,12 +94,13 @@ export class EspInbound {
     const blockMask = this.#block - 1;
     const plain = this.#plain;
     let left = from;
+    let sum = 0;
     for (let i = from; i < to; i++) {
       const row = list[i]!;
-      const r = row * WORDS;
-      if (rows[r + FATE] !== 0) continue;
-      const inner = rows[r + ESP]! + skip;
-      const trailerEnd = rows[r + END]! - icvLength;
+      const r = row << 4;
+      if (rows[r | FATE] !== 0) continue;
+      const inner = rows[r | ESP]! + skip;
+      const trailerEnd = rows[r | END]! - icvLength;
       const length = trailerEnd - inner;
       let fate = -1;
       // The ordinary packet: IPv4 in a tunnel, its ECN as it is. `#open` says the same of it, and what is wrong with others.
@@ -115,24 +117,30 @@ export class EspInbound {
           first >>> 24 === 0x45 &&
           total >= 20 &&
           inner + total <= end &&
-          ECN_DECAP[(ecn << 2) | rows[r + ECN]!] === ecn
+          ECN_DECAP[(ecn << 2) | rows[r | ECN]!] === ecn
         ) {
-          rows[r + START] = inner;
-          rows[r + END] = inner + total;
-          rows[r + L3] = inner;
+          rows[r | START] = inner;
+          rows[r | END] = inner + total;
+          rows[r | L3] = inner;
+          sum = (sum + total) | 0;
           fate = 0;
         }
       }
       if (fate !== 0) {
         fate = this.#open(burst, r, inner, trailerEnd);
         if (fate !== 0) {
-          rows[r + FATE] = fate;
+          rows[r | FATE] = fate;
           continue;
         }
+        sum = (sum + rows[r | END]! - rows[r | START]!) | 0;
       }
-      if (left !== i) list[i] = list[left]!;
-      list[left++] = row;
+      if (left !== i) {
+        list[i] = list[left]!;
+        list[left] = row;
+      }
+      left++;
     }
+    this.bytes = sum;
     return left;
   }
 

@@ -149,7 +149,6 @@ export class EspOutbound {
 
   /** The same while all fit, which is nearly always. */
   #fitPlain(burst: Burst, list: Int32Array, from: number, to: number): number {
-    const WORDS: typeof Row.WORDS = 16;
     const START: typeof Row.START = 0;
     const END: typeof Row.END = 1;
     const { rows } = burst;
@@ -160,8 +159,8 @@ export class EspOutbound {
     for (let i = from; i < to; i++) {
       const row = list[i]!;
       const first = row * frameSize;
-      const start = rows[row * WORDS + START]!;
-      const end = rows[row * WORDS + END]!;
+      const start = rows[(row << 4) | START]!;
+      const end = rows[(row << 4) | END]!;
       if (end - start > most || start - before < first || end + behind > first + frameSize)
         return this.#fit(burst, list, i, i, to);
     }

@@ -17,37 +17,15 @@ export class SaGroups {
     this.#groupOf = new Int32Array(maxSas).fill(-1);
   }
 
-  /** Groups the burst by the rows' SA column. Most bursts are of one SA: then one pass does. */
+  /** The first `count` rows of `order` are one SA's; the caller has put them there. */
+  set(slot: number, count: number): void {
+    this.count = count === 0 ? 0 : 1;
+    this.slots[0] = slot;
+    this.ends[0] = count;
+  }
+
+  /** Groups the burst by the rows' SA column. */
   fill(burst: Burst): void {
-    if (!this.#fillOne(burst)) this.#fillMany(burst);
-  }
-
-  #fillOne(burst: Burst): boolean {
-    const WORDS: typeof Row.WORDS = 16;
-    const SA: typeof Row.SA = 4;
-    const FATE: typeof Row.FATE = 9;
-    const { rows, list, length } = burst;
-    const { order } = this;
-    let only = -1;
-    let placed = 0;
-    for (let i = 0; i < length; i++) {
-      const row = list[i]!;
-      const r = row * WORDS;
-      const slot = rows[r + SA]!;
-      if (slot < 0 || rows[r + FATE] !== 0) continue;
-      if (slot !== only) {
-        if (only >= 0) return false;
-        only = slot;
-      }
-      order[placed++] = row;
-    }
-    this.count = only < 0 ? 0 : 1;
-    this.slots[0] = only;
-    this.ends[0] = placed;
-    return true;
-  }
-
-  #fillMany(burst: Burst): void {
     const { rows, list } = burst;
     const { order, ends, slots } = this;
     const groupOf = this.#groupOf;

@@ -25,8 +25,8 @@ export function writeTunnelBurst(
   key: number,
   shape: TunnelShape,
 ): number {
-  // Literals where V8 sees them, each held to the table by its type: a sixth of the time.
-  const WORDS: typeof Row.WORDS = 16;
+  // Literals where V8 sees them, each held to the table by its type (a sixth of the time), and a row's words as `r | WORD`,
+  // which cannot overflow.
   const START: typeof Row.START = 0;
   const END: typeof Row.END = 1;
   const L3: typeof Row.L3 = 2;
@@ -65,9 +65,9 @@ export function writeTunnelBurst(
   let lo = number | 0;
   let sumOfBytes = 0;
   for (let i = from; i < to; i++) {
-    const r = list[i]! * WORDS;
-    const inner = rows[r + START]!;
-    const innerEnd = rows[r + END]!;
+    const r = list[i]! << 4;
+    const inner = rows[r | START]!;
+    const innerEnd = rows[r | END]!;
     const length = innerEnd - inner;
     sumOfBytes += length;
     const word = view.getInt32(inner);
@@ -118,16 +118,16 @@ export function writeTunnelBurst(
     view.setInt32(esp, spi);
     view.setInt32(esp + 4, lo);
 
-    rows[r + START] = at;
-    rows[r + END] = end;
-    rows[r + L3] = l3;
-    rows[r + ESP] = esp;
-    rows[r + KEY] = key;
-    rows[r + SEQ_LO] = lo;
-    rows[r + SEQ_HI] = hi;
-    rows[r + STATE] = TO_SEAL;
-    rows[r + FLOW] = 0;
-    rows[r + HASH] = hash;
+    rows[r | START] = at;
+    rows[r | END] = end;
+    rows[r | L3] = l3;
+    rows[r | ESP] = esp;
+    rows[r | KEY] = key;
+    rows[r | SEQ_LO] = lo;
+    rows[r | SEQ_HI] = hi;
+    rows[r | STATE] = TO_SEAL;
+    rows[r | FLOW] = 0;
+    rows[r | HASH] = hash;
     lo = (lo + 1) | 0;
     if (lo === 0) hi++;
   }

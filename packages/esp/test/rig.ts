@@ -20,6 +20,9 @@ export interface Rig {
   readonly b: EspPath;
   readonly window: ReplayWindow;
   readonly allocator: SequenceAllocator;
+  /** The tickets of the SA. */
+  readonly outbound: OutboundTicket;
+  readonly inbound: InboundTicket;
 }
 
 /** Policies that protect everything with the SA in a slot. */
@@ -68,10 +71,20 @@ export function rig(
   const a = make();
   const b = make();
   const place = { memory: allocator.memory, offset: 0 };
-  a.addOutbound({ ...common, allocator: place, offload: false, noHandle: 'drop', link: LINK, mtu: 1500, ...out });
+  const outbound: OutboundTicket = {
+    ...common,
+    allocator: place,
+    offload: false,
+    noHandle: 'drop',
+    link: LINK,
+    mtu: 1500,
+    ...out,
+  };
+  const inbound: InboundTicket = { ...common, window: { memory: window.memory, offset: 0 }, ...inn };
+  a.addOutbound(outbound);
   a.setPolicies(protect(3));
-  b.addInbound({ ...common, window: { memory: window.memory, offset: 0 }, ...inn });
-  return { bench, a, b, window, allocator };
+  b.addInbound(inbound);
+  return { bench, a, b, window, allocator, outbound, inbound };
 }
 
 /** Sends packets; the frames as they leave. */

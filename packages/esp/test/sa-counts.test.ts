@@ -1,10 +1,11 @@
 // What an SA's packets end of, wherever they end. Budget: 1 s.
+import { Lifetime } from '@espalier/replay';
 import { Row } from '@espalier/wire';
 import { DropReason } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
 import { type EspPath, SaStat } from '../src/index.ts';
-import { ipv4, ipv6 } from './bench-rows.ts';
-import { receive, rig, send, V4, V6 } from './rig.ts';
+import { ipv4, ipv6, toHex } from './bench-rows.ts';
+import { protect, receive, rig, send, V4, V6 } from './rig.ts';
 
 const counted = (path: EspPath, reason: DropReason): number => path.stats[3 * SaStat.COLUMNS + SaStat.DROPS + reason]!;
 const dropped = (path: EspPath): number => path.stats[3 * SaStat.COLUMNS + SaStat.DROPPED]!;
@@ -31,6 +32,25 @@ describe('the counters of an SA', () => {
     expect(counted(r.b, DropReason.LINK_DOWN)).toBe(1);
     expect(dropped(r.b)).toBe(2);
     expect(r.b.stats[3 * SaStat.COLUMNS + SaStat.PACKETS]).toBe(3);
+  });
+
+  it('are its own where packets of two SAs come in turns, without the bytes that its lifetime refused', () => {
+    const lifetime = Lifetime.create({ hardPackets: 3, quotaPackets: 0 });
+    const place = { memory: lifetime.memory, offset: lifetime.offset };
+    const r = rig({}, { lifetime: place });
+    const other = rig({ slot: 5, spi: 0x1002 }, { slot: 5, spi: 0x1002 });
+    r.a.addOutbound(other.outbound);
+    r.b.addInbound(other.inbound);
+    r.a.setPolicies([protect(3)[0]!, protect(5)[1]!]);
+    const packets = [ipv4(60), ipv6(61), ipv4(62), ipv6(63), ipv4(64), ipv6(65), ipv4(66)];
+    const frames = send(r, ...packets);
+    const sums = (path: EspPath): number[] =>
+      [3, 5].flatMap((slot) =>
+        [SaStat.PACKETS, SaStat.BYTES, SaStat.DROPPED].map((column) => path.stats[slot * SaStat.COLUMNS + column]!),
+      );
+    expect(sums(r.a)).toEqual([4, 60 + 62 + 64 + 66, 0, 3, 61 + 63 + 65, 0]);
+    expect(receive(r, ...frames)).toEqual([...packets.slice(0, 6).map(toHex), 'LIFETIME']);
+    expect(sums(r.b)).toEqual([3, 60 + 62 + 64, 1, 3, 61 + 63 + 65, 0]);
   });
 
   it('have dummies that could not be sent', () => {
