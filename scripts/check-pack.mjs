@@ -23,7 +23,7 @@ const PURE = {
   '@espalier/wire': 8,
   '@espalier/replay': 8,
   '@espalier/xfrm': 14,
-  '@espalier/esp': 48,
+  '@espalier/esp': 56,
   '@espalier/bond': 24,
 };
 const NETWORK = /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ERR_SOCKET_TIMEOUT|ENETUNREACH|network/i;
