@@ -112,40 +112,20 @@ export class InboundPath {
     }
   }
 
-  /** Finds the SAs of a burst and groups it by them: as it goes while there is one SA, which is nearly always. */
+  /** Finds the SAs of a burst and groups it by them. */
   #findAll(burst: Burst): void {
-    // Literals where V8 sees them, each held to the table by its type; a row's words are `r | WORD`, with no overflow.
-    const SA: typeof Row.SA = 4;
-    const FATE: typeof Row.FATE = 9;
-    const { rows, list, slab } = burst;
-    const length = burst.length | 0;
+    const { rows, list, length, slab } = burst;
     const groups = this.#groups;
-    const { order } = groups;
-    const ordinary = this.#linkLength >= 0;
-    let only = -1;
-    let mixed = false;
-    let placed = 0;
-    for (let i = 0; i < length; i++) {
+    groups.begin();
+    for (let i = this.#findPlain(burst, 0); i < length; i = this.#findPlain(burst, i + 1)) {
       const row = list[i]!;
-      const r = row << 4;
-      if (rows[r | FATE] !== 0) continue;
-      if (!ordinary || !this.#findPlain(slab, r)) {
-        const fate = this.#find(slab, r);
-        if (fate !== 0) {
-          this.#refuse(r, fate);
-          continue;
-        }
-      }
-      const slot = rows[r | SA]!;
-      if (slot !== only) {
-        mixed ||= only >= 0;
-        only = slot;
-      }
-      order[placed] = row;
-      placed = (placed + 1) | 0;
+      const r = row * Row.WORDS;
+      if (rows[r + Row.FATE] !== 0) continue;
+      const fate = this.#find(slab, r);
+      if (fate === 0) groups.add(row, rows[r + Row.SA]!);
+      else this.#refuse(r, fate);
     }
-    if (mixed) groups.fill(burst);
-    else groups.set(only, placed);
+    groups.end(burst);
   }
 
   #tryAhead(rows: Int32Array): void {
@@ -218,50 +198,73 @@ export class InboundPath {
   }
 
   /**
-   * `#find` for the ordinary frame, IPv4 without options and ESP right behind it, looked at once: a third of the time. False
-   * where anything is out of the ordinary, and then nothing has been touched.
+   * `#find` for ordinary frames from `list[from]` on, IPv4 without options and ESP right behind it, looked at once and in one
+   * loop: a third of the time. Stops at a row with a FATE or with anything out of the ordinary, which it has not touched;
+   * returns where.
    */
-  #findPlain(slab: FrameSlab, r: number): boolean {
-    // Literals where V8 sees them, each held to the table by its type.
+  #findPlain(burst: Burst, from: number): number {
+    // Literals where V8 sees them, each held to the table by its type; a row's words are `r | WORD`, with no overflow.
     const START: typeof Row.START = 0;
     const END: typeof Row.END = 1;
     const L3: typeof Row.L3 = 2;
     const ESP: typeof Row.ESP = 3;
     const SA: typeof Row.SA = 4;
     const SEQ_LO: typeof Row.SEQ_LO = 6;
+    const FATE: typeof Row.FATE = 9;
     const ECN: typeof Row.ECN = 14;
     const HEADER: typeof IPV4_HEADER_LENGTH = 20;
     const PROTOCOL: typeof IpProtocol.ESP = 50;
     const TYPE: typeof EtherType.IPV4 = 0x0800;
-    const { rows, view } = slab;
-    const l3 = rows[r | START]! + this.#linkLength;
-    const room = rows[r | END]! - l3;
-    if (room < HEADER + 8) return false;
-    if (this.#linkLength !== 0 && view.getUint16(l3 - 2) !== TYPE) return false;
-    const first = view.getInt32(l3);
-    const second = view.getInt32(l3 + 4);
-    const third = view.getInt32(l3 + 8);
-    const source = view.getInt32(l3 + 12);
-    const destination = view.getInt32(l3 + 16);
-    const total = first & 0xffff;
-    // Version and length; no fragment; protocol.
-    if (first >>> 24 !== 0x45 || (second & 0x3fff) !== 0 || ((third >>> 16) & 0xff) !== PROTOCOL || total > room)
-      return false;
-    const high = (first >>> 16) + (second >>> 16) + (third >>> 16) + (source >>> 16) + (destination >>> 16);
-    const low = total + (second & 0xffff) + (third & 0xffff) + (source & 0xffff) + (destination & 0xffff);
-    if (((high + low) & 0xffff) + ((high + low) >>> 16) !== 0xffff) return false;
-    const esp = l3 + HEADER;
-    const slot = this.#index.find4(view.getInt32(esp), destination, source);
-    if (slot < 0) return false;
-    const sa = this.#sas[slot]!;
-    if (sa.lifetime !== null || sa.inUdp || total - HEADER < sa.leastLength) return false;
-    rows[r | END] = l3 + total;
-    rows[r | L3] = l3;
-    rows[r | ESP] = esp;
-    rows[r | SA] = slot;
-    rows[r | SEQ_LO] = view.getInt32(esp + 4);
-    rows[r | ECN] = (first >>> 16) & 3;
-    return true;
+    const linkLength = this.#linkLength;
+    if (linkLength < 0) return from;
+    const { rows, list, slab } = burst;
+    const { view } = slab;
+    const length = burst.length | 0;
+    const groups = this.#groups;
+    const { order } = groups;
+    let { last, mixed, placed } = groups;
+    let i = from;
+    for (; i < length; i++) {
+      const row = list[i]!;
+      const r = row << 4;
+      const l3 = rows[r | START]! + linkLength;
+      const room = rows[r | END]! - l3;
+      if (rows[r | FATE] !== 0 || room < HEADER + 8) break;
+      if (linkLength !== 0 && view.getUint16(l3 - 2) !== TYPE) break;
+      const first = view.getInt32(l3);
+      const second = view.getInt32(l3 + 4);
+      const third = view.getInt32(l3 + 8);
+      const source = view.getInt32(l3 + 12);
+      const destination = view.getInt32(l3 + 16);
+      const total = first & 0xffff;
+      // Version and length; no fragment; protocol.
+      if (first >>> 24 !== 0x45 || (second & 0x3fff) !== 0 || ((third >>> 16) & 0xff) !== PROTOCOL || total > room)
+        break;
+      const high = (first >>> 16) + (second >>> 16) + (third >>> 16) + (source >>> 16) + (destination >>> 16);
+      const low = total + (second & 0xffff) + (third & 0xffff) + (source & 0xffff) + (destination & 0xffff);
+      if (((high + low) & 0xffff) + ((high + low) >>> 16) !== 0xffff) break;
+      const esp = l3 + HEADER;
+      const slot = this.#index.find4(view.getInt32(esp), destination, source);
+      if (slot < 0) break;
+      const sa = this.#sas[slot]!;
+      if (sa.lifetime !== null || sa.inUdp || total - HEADER < sa.leastLength) break;
+      rows[r | END] = l3 + total;
+      rows[r | L3] = l3;
+      rows[r | ESP] = esp;
+      rows[r | SA] = slot;
+      rows[r | SEQ_LO] = view.getInt32(esp + 4);
+      rows[r | ECN] = (first >>> 16) & 3;
+      if (slot !== last) {
+        mixed ||= last >= 0;
+        last = slot;
+      }
+      order[placed] = row;
+      placed = (placed + 1) | 0;
+    }
+    groups.last = last;
+    groups.mixed = mixed;
+    groups.placed = placed;
+    return i;
   }
 
   #lookup(view: DataView, l3: number, esp: number): number {

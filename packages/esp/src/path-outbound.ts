@@ -198,7 +198,7 @@ export class OutboundPath {
     }
   }
 
-  /** Classifies a burst and groups it by SA: as it goes while there is one SA, which is nearly always. */
+  /** Classifies a burst and groups it by SA. */
   #classifyAll(burst: Burst): void {
     // Literals where V8 sees them, each held to the table by its type; a row's words are `r | WORD`, with no overflow.
     const SA: typeof Row.SA = 4;
@@ -207,7 +207,7 @@ export class OutboundPath {
     const length = burst.length | 0;
     const groups = this.#groups;
     const { order } = groups;
-    let only = -1;
+    let last = -1;
     let mixed = false;
     let placed = 0;
     for (let i = 0; i < length; i++) {
@@ -218,15 +218,17 @@ export class OutboundPath {
       this.#classify(slab, r);
       const slot = rows[r | SA]!;
       if (slot < 0) continue;
-      if (slot !== only) {
-        mixed ||= only >= 0;
-        only = slot;
+      if (slot !== last) {
+        mixed ||= last >= 0;
+        last = slot;
       }
       order[placed] = row;
       placed = (placed + 1) | 0;
     }
-    if (mixed) groups.fill(burst);
-    else groups.set(only, placed);
+    groups.last = last;
+    groups.mixed = mixed;
+    groups.placed = placed;
+    groups.end(burst);
   }
 
   /** Inner checks and policy for one outbound row; a protected one gets its SA. */

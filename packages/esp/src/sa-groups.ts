@@ -1,6 +1,9 @@
 import { type Burst, Row } from '@espalier/wire';
 
-/** The rows of a burst that have an SA and no FATE, by SA, each group in burst order. One worker's scratch. */
+/**
+ * The rows of a burst that have an SA and no FATE, by SA, each group in burst order. One worker's scratch. Filled by `begin`,
+ * `add` and `end`.
+ */
 export class SaGroups {
   /** Row numbers: group g is `order[g === 0 ? 0 : ends[g - 1] .. ends[g])`. */
   readonly order: Int32Array;
@@ -8,6 +11,13 @@ export class SaGroups {
   /** The SA of each group. */
   readonly slots: Int32Array;
   count = 0;
+  /**
+   * While rows are added: the last one's SA, whether there is another, and how many rows there are. The paths' own loops do
+   * as `add` does with these three in locals, which is worth 1 ns a packet.
+   */
+  last = -1;
+  mixed = false;
+  placed = 0;
   readonly #groupOf: Int32Array;
 
   constructor(maxSas: number, capacity: number) {
@@ -17,15 +27,35 @@ export class SaGroups {
     this.#groupOf = new Int32Array(maxSas).fill(-1);
   }
 
-  /** The first `count` rows of `order` are one SA's; the caller has put them there. */
-  set(slot: number, count: number): void {
-    this.count = count === 0 ? 0 : 1;
-    this.slots[0] = slot;
-    this.ends[0] = count;
+  /** Before the rows of a burst are added. */
+  begin(): void {
+    this.last = -1;
+    this.mixed = false;
+    this.placed = 0;
+  }
+
+  /** The burst's next row that has an SA and no FATE. */
+  add(row: number, slot: number): void {
+    if (slot !== this.last) {
+      this.mixed ||= this.last >= 0;
+      this.last = slot;
+    }
+    this.order[this.placed++] = row;
+  }
+
+  /** After the last: most bursts are of one SA, and then they are grouped by now. */
+  end(burst: Burst): void {
+    if (this.mixed) {
+      this.#fill(burst);
+      return;
+    }
+    this.count = this.placed === 0 ? 0 : 1;
+    this.slots[0] = this.last;
+    this.ends[0] = this.placed;
   }
 
   /** Groups the burst by the rows' SA column. */
-  fill(burst: Burst): void {
+  #fill(burst: Burst): void {
     const { rows, list } = burst;
     const { order, ends, slots } = this;
     const groupOf = this.#groupOf;
