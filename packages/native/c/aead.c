@@ -217,10 +217,10 @@ static bool begin_seal(struct state *state, const struct burst *burst, int32_t i
   if (w->words == NULL || !lay_out(burst, w->words, w->key, p)) return false;
   if (w->key->kind == KIND_CBC_HMAC)
     return w->key->provider->random != NULL && w->key->provider->random(p->esp + ESP_HEADER, w->key->iv);
-  /* The IV is the number, on every engine and lower alike. */
+  /* The IV is the number, on every engine and lower alike; one store, since the nonce is read from it at once. */
   if (w->key->iv == 8) {
-    put32(p->esp + ESP_HEADER, p->seq_hi);
-    put32(p->esp + ESP_HEADER + 4, (uint32_t)w->words[ROW_SEQ_LO]);
+    uint64_t number = __builtin_bswap64((uint64_t)p->seq_hi << 32 | (uint32_t)w->words[ROW_SEQ_LO]);
+    memcpy(p->esp + ESP_HEADER, &number, 8);
   }
   prepare(w->key, p);
   return true;
