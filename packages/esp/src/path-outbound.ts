@@ -240,11 +240,17 @@ export class OutboundPath {
     const { rows, view } = slab;
     const start = rows[r | START]!;
     const end = rows[r | END]!;
-    const version = end > start ? view.getUint8(start) >> 4 : 0;
-    const check = version === 6 ? checkIpv6(view, start, end) : checkIpv4(view, start, end, false);
-    if (check !== 0) {
-      rows[r | FATE] = DropReason.BAD_INNER;
-      return;
+    let version = 4;
+    const first = end - start >= 20 ? view.getInt32(start) : 0;
+    const total = first & 0xffff;
+    // The ordinary packet, without options; `checkIpv4` says the same of it.
+    if (first >>> 24 !== 0x45 || total < 20 || total > end - start) {
+      version = end > start ? view.getUint8(start) >> 4 : 0;
+      const check = version === 6 ? checkIpv6(view, start, end) : checkIpv4(view, start, end, false);
+      if (check !== 0) {
+        rows[r | FATE] = DropReason.BAD_INNER;
+        return;
+      }
     }
     const verdict = this.#policies.lookup(view, start);
     if (verdict >= 0) {

@@ -260,9 +260,16 @@ describe('the path', () => {
     a.addOutbound(t.out);
     const [v4] = any(0) as [PolicyTicket];
     a.setPolicies([{ ...v4, source: hex('0a010001'), sourceBits: 32 }]);
-    for (const p of [ipv4(1480), ipv4(60, 9), new Uint8Array(40), ipv4(60)]) bench.put(p);
+    // Total lengths of less than the header and of more than there is.
+    const wrong = [19, 61].map((length) => {
+      const packet = ipv4(60);
+      packet[3] = length;
+      return packet;
+    });
+    for (const p of [ipv4(1480), ipv4(60, 9), new Uint8Array(40), ...wrong, ipv4(60)]) bench.put(p);
     a.outbound(bench.burst);
-    expect(bench.fates()).toEqual([DropReason.TOO_BIG, DropReason.POLICY, DropReason.BAD_INNER, 0]);
+    const { TOO_BIG, POLICY, BAD_INNER } = DropReason;
+    expect(bench.fates()).toEqual([TOO_BIG, POLICY, BAD_INNER, BAD_INNER, BAD_INNER, 0]);
     expect(t.allocator.next()).toBe(2);
     bench.clear();
     t.allocator.advanceTo(t.allocator.limit);
