@@ -27,12 +27,14 @@ export class Blocks {
   table: Int32Array = new Int32Array(0);
   order: Int32Array = new Int32Array(0);
   count = 0;
-  #burst = 1;
+  #burst: number;
   #wrap = 0;
   /** Where the last search ended. */
   #free = 0;
 
-  constructor() {
+  /** `burst` is the name of the first burst. */
+  constructor(burst = 1) {
+    this.#burst = burst;
     this.#grow(64);
   }
 
@@ -40,6 +42,11 @@ export class Blocks {
   begin(more: number): void {
     this.count = 0;
     this.#burst = (this.#burst + 1) | 0;
+    if (this.#burst === 0) {
+      // All names have been used: an entry left from the last round must not look like one of this.
+      this.table.fill(0);
+      this.#burst = 1;
+    }
     if (more > this.order.length) this.#grow(more);
   }
 
