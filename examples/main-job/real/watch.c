@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MAX_LINKS = 16, MAX_SAS = 256, SLOT = 2048, SLOTS = 8192, BLOCK = 1 << 16 };
@@ -48,7 +49,8 @@ struct sa {
 };
 static struct sa sas[MAX_SAS];
 static int sa_count, following = -1;
-static double last_on[MAX_LINKS], last_on_cut;
+/* Frames are read late, orders at once: what is followed is a stretch of the frames' own time. */
+static double follow_from, follow_to, last_on[MAX_LINKS], last_on_cut;
 static FILE *recording;
 static long keep;
 static int quiet;
@@ -103,15 +105,34 @@ static void track(const uint8_t *f, int link, double now) {
     sa->spi = spi;
   }
   last_on[link] = now;
-  if (following >= 0 && link == following) last_on_cut = now;
-  else if (following >= 0 && sa->link == following && sa->cut && sa->moved == 0) sa->moved = now;
+  if (following >= 0 && now >= follow_from) {
+    if (now <= follow_to) {
+      if (link == following) last_on_cut = now > last_on_cut ? now : last_on_cut;
+      else if (sa->link == following && sa->moved == 0) sa->cut = 1, sa->moved = now;
+    }
+  } else if (link == following) {
+    sa->cut = 1;
+    last_on_cut = now;
+  }
   sa->link = link;
 }
 
+static double real_time(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 static void follow(int link) {
+  if (link < 0) {
+    follow_to = real_time();
+    return;
+  }
   following = link;
-  if (link >= 0) last_on_cut = last_on[link];
-  for (int i = 0; link >= 0 && i < sa_count; i++) sas[i].cut = sas[i].link == link;
+  follow_from = real_time();
+  follow_to = 1e300;
+  last_on_cut = last_on[link];
+  for (int i = 0; i < sa_count; i++) sas[i].cut = sas[i].link == link;
 }
 
 static void record(const struct tap *tap, const uint8_t *f, size_t n, const struct tpacket2_hdr *h) {
@@ -199,12 +220,11 @@ int main(int argc, char **argv) {
   for (;;) {
     int moved = 0;
     for (int i = 0; i < count; i++) moved += drain(&taps[i], every);
-    if (moved > 0) continue;
-    if (ending) break;
+    if (moved == 0 && ending) break;
     struct pollfd fds[MAX_LINKS * 2 + 1];
     for (int i = 0; i < count; i++) fds[i] = (struct pollfd){.fd = taps[i].fd, .events = POLLIN};
     fds[count] = (struct pollfd){.fd = 0, .events = POLLIN};
-    poll(fds, (nfds_t)count + 1, 100);
+    poll(fds, (nfds_t)count + 1, moved > 0 ? 0 : 100);
     if (fds[count].revents) {
       char order[16];
       ssize_t n = read(0, order, sizeof order);
