@@ -16,9 +16,9 @@
 
 enum { BUFFER_BYTES = 1 << 20 };
 
-/* One socket of one environment. The thread touches `fd`, `stop`, `told` and `call` only. */
+/* One socket of one environment. The thread touches `epoll`, `told` and `call` only. */
 struct netlink {
-  int fd, stop;
+  int fd, stop, epoll;
   int told; /* 1 = the loop has been told and has not looked yet */
   pthread_t thread;
   napi_threadsafe_function call;
@@ -26,25 +26,31 @@ struct netlink {
 
 static void *wait_readable(void *data) {
   struct netlink *netlink = data;
+  for (;;) {
+    struct epoll_event event;
+    int n = epoll_wait(netlink->epoll, &event, 1, -1);
+    if (n < 0 && errno != EINTR) break;
+    if (n <= 0) continue;
+    if (event.data.u32 == 1) break;
+    if (__atomic_exchange_n(&netlink->told, 1, __ATOMIC_ACQ_REL) == 0 &&
+        napi_call_threadsafe_function(netlink->call, NULL, napi_tsfn_nonblocking) != napi_ok)
+      break;
+  }
+  return NULL;
+}
+
+/* What the thread waits on; the descriptor or -errno. */
+static int arm(int fd, int stop) {
   int epoll = epoll_create1(EPOLL_CLOEXEC);
-  if (epoll < 0) return NULL;
+  if (epoll < 0) return -errno;
   /* Edge-triggered: what has been told is not told again before more has come. */
   struct epoll_event reading = {.events = EPOLLIN | EPOLLET, .data.u32 = 0};
   struct epoll_event stopping = {.events = EPOLLIN, .data.u32 = 1};
-  if (epoll_ctl(epoll, EPOLL_CTL_ADD, netlink->fd, &reading) == 0 &&
-      epoll_ctl(epoll, EPOLL_CTL_ADD, netlink->stop, &stopping) == 0)
-    for (;;) {
-      struct epoll_event event;
-      int n = epoll_wait(epoll, &event, 1, -1);
-      if (n < 0 && errno != EINTR) break;
-      if (n <= 0) continue;
-      if (event.data.u32 == 1) break;
-      if (__atomic_exchange_n(&netlink->told, 1, __ATOMIC_ACQ_REL) == 0 &&
-          napi_call_threadsafe_function(netlink->call, NULL, napi_tsfn_nonblocking) != napi_ok)
-        break;
-    }
+  if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &reading) == 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, stop, &stopping) == 0)
+    return epoll;
+  int error = errno;
   close(epoll);
-  return NULL;
+  return -error;
 }
 
 /* On the loop. */
@@ -70,6 +76,7 @@ static void release(void *data) {
   while (write(netlink->stop, &one, sizeof one) < 0 && errno == EINTR) {
   }
   pthread_join(netlink->thread, NULL);
+  close(netlink->epoll);
   close(netlink->fd);
   close(netlink->stop);
   napi_release_threadsafe_function(netlink->call, napi_tsfn_abort);
@@ -91,9 +98,16 @@ static int open_socket(uint32_t groups) {
 /* Makes the thread and what it calls; 0 or -errno. Once the function is there, the memory is its to free. */
 static int start(napi_env env, struct netlink *netlink, napi_value callback) {
   napi_value name;
+  netlink->epoll = arm(netlink->fd, netlink->stop);
+  if (netlink->epoll < 0) {
+    int error = netlink->epoll;
+    free(netlink);
+    return error;
+  }
   if (napi_create_string_utf8(env, "espalier rtnetlink", NAPI_AUTO_LENGTH, &name) != napi_ok ||
       napi_create_threadsafe_function(env, callback, NULL, name, 0, 1, netlink, forget, netlink, tell, &netlink->call) !=
           napi_ok) {
+    close(netlink->epoll);
     free(netlink);
     return -ENOMEM;
   }
@@ -101,6 +115,7 @@ static int start(napi_env env, struct netlink *netlink, napi_value callback) {
   napi_unref_threadsafe_function(env, netlink->call);
   int error = pthread_create(&netlink->thread, NULL, wait_readable, netlink);
   if (error != 0) {
+    close(netlink->epoll);
     napi_release_threadsafe_function(netlink->call, napi_tsfn_abort);
     return -error;
   }
