@@ -79,14 +79,15 @@ napi_value link_set(napi_env env, napi_callback_info info) {
   return to_js(env, -error);
 }
 
-/* wait(list, count, timeoutMs) -> descriptors ready; the list holds descriptors, the first of them an eventfd that is
- * emptied here. At most 100 ms, so that a worker that is being ended is not kept. */
+/* wait(list, count, timeoutMs) -> descriptors ready, or -errno; the list holds descriptors, the first of them an eventfd of
+ * eventOpen (-EBADF otherwise) that is emptied here. The others are only looked at, and negative ones not even that. At most 100 ms, so that a worker that is being ended is not kept. */
 napi_value wait_fds(napi_env env, napi_callback_info info) {
   int32_t n[3];
   if (!read_ints(env, info, 3, n)) return NULL;
   struct list *list = list_at(env, n[0]);
   if (list == NULL) return NULL;
   if (n[1] < 0 || n[1] > 64 || (size_t)n[1] > list->length) return throw_type(env, "too many descriptors");
+  if (n[1] > 0 && !is_handed_out(list->rows[0])) return to_js(env, -EBADF);
   struct pollfd fds[64];
   for (int32_t i = 0; i < n[1]; i++) {
     fds[i].fd = list->rows[i];

@@ -265,6 +265,7 @@ napi_value xsk_close(napi_env env, napi_callback_info info) {
 napi_value xsk_kick(napi_env env, napi_callback_info info) {
   int32_t fd;
   if (!read_ints(env, info, 1, &fd)) return NULL;
+  if (!is_handed_out(fd)) return to_js(env, -EBADF);
   return to_js(env, sendto(fd, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0 ? -errno : 0);
 }
 
@@ -272,6 +273,7 @@ napi_value xsk_kick(napi_env env, napi_callback_info info) {
 napi_value xsk_wake(napi_env env, napi_callback_info info) {
   int32_t fd;
   if (!read_ints(env, info, 1, &fd)) return NULL;
+  if (!is_handed_out(fd)) return to_js(env, -EBADF);
   return to_js(env, recvfrom(fd, NULL, 0, MSG_DONTWAIT, NULL, NULL) < 0 ? -errno : 0);
 }
 
@@ -279,6 +281,7 @@ napi_value xsk_wake(napi_env env, napi_callback_info info) {
 napi_value xsk_zero_copy(napi_env env, napi_callback_info info) {
   int32_t fd;
   if (!read_ints(env, info, 1, &fd)) return NULL;
+  if (!is_handed_out(fd)) return to_js(env, -EBADF);
   struct xdp_options options;
   socklen_t length = sizeof options;
   memset(&options, 0, sizeof options);
@@ -290,6 +293,7 @@ napi_value xsk_zero_copy(napi_env env, napi_callback_info info) {
 napi_value xsk_lost(napi_env env, napi_callback_info info) {
   int32_t fd;
   if (!read_ints(env, info, 1, &fd)) return NULL;
+  if (!is_handed_out(fd)) return to_js(env, -EBADF);
   struct xdp_statistics stats;
   socklen_t length = sizeof stats;
   memset(&stats, 0, sizeof stats);
