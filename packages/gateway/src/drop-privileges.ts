@@ -3,8 +3,10 @@ import { XfrmError } from '@espalier/xfrm';
 
 /**
  * Gives up root for good, in every thread of this process: no supplementary groups, then `gid`, then `uid`. What is open
- * stays open and works on: TUN queues, AF_PACKET and AF_XDP ports, attached programs, netlink. Nothing more of the kind can be
- * opened afterwards, so call it when every worker has its ports. A TypeError for an id that is not above 0; XfrmError
+ * stays open and works on: TUN queues, AF_PACKET and AF_XDP ports, attached programs. Of netlink, links, neighbours and
+ * routes are heard of and asked for as before; but the kernel no longer resolves or confirms next hops for us, which it grants
+ * by the sender's capability: those that nothing else on the machine talks to need a permanent neighbour entry. Nothing more of
+ * the kind can be opened afterwards, so call it when every worker has its ports. A TypeError for an id that is not above 0; XfrmError
  * PERMISSION when this process is not root, SYSTEM when a thread has kept a capability (capabilities(7)).
  */
 export function dropPrivileges({ uid, gid }: { readonly uid: number; readonly gid: number }): void {

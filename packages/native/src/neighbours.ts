@@ -1,4 +1,5 @@
 import type { Binding } from './binding.ts';
+import { errnoName } from './errno.ts';
 import { type Listener, LOST, type Message, Rtm, Rtnetlink } from './rtnetlink.ts';
 
 /** Next hops that somebody asks for, by place; `NextHopTable` of `@espalier/xfrm` is one. */
@@ -66,7 +67,8 @@ interface Destination {
  * Keeps a HopTable filled from the kernel's own tables: the route of each destination through one interface, and the
  * neighbour entry of its next hop. What is not resolved the kernel is asked to resolve, and what is in use to confirm, at
  * most once a second per next hop (NTF_USE: as if the kernel itself had sent there). Nothing is buffered. Needs
- * CAP_NET_ADMIN to ask; without it, what the kernel knows of its own accord is all there is. Control thread.
+ * CAP_NET_ADMIN to ask, at every request; without it, what the kernel knows of its own accord is all there is, and a
+ * warning of the process says so once. Control thread.
  */
 export class Neighbours {
   readonly #ifindex: number;
@@ -78,8 +80,12 @@ export class Neighbours {
   /** The whole table as it comes in, and the request that it answers. */
   #dump: Map<string, Neighbour> | null = null;
   #dumpRequest = 0;
+  #dumpInterrupted = false;
   readonly #probedAt: Map<string, number> = new Map();
+  /** Requests to resolve or confirm that the kernel has not answered yet. */
+  readonly #probing: Set<number> = new Set();
   #probes = 0;
+  #refusal = 0;
   #routesChanged = false;
   readonly #hear: Listener = (message) => this.#heard(message);
 
@@ -102,9 +108,14 @@ export class Neighbours {
     return neighbours;
   }
 
-  /** How often the kernel has been asked to resolve or confirm. */
+  /** How often the kernel has agreed to resolve or confirm. */
   get probes(): number {
     return this.#probes;
+  }
+
+  /** Why it last refused to: -errno (-1, EPERM, once root is given up); 0 = never. */
+  get refusal(): number {
+    return this.#refusal;
   }
 
   close(): void {
@@ -116,19 +127,46 @@ export class Neighbours {
     if (message === LOST) {
       this.#dumpRequest = 0;
       this.#dump = null;
+      this.#probing.clear();
       this.#routesChanged = true;
       return;
     }
     const { type, sequence } = message;
-    if (sequence !== 0 && sequence === this.#dumpRequest && (type === NLMSG_DONE || message.error !== null)) {
-      // Somebody else's dump may be under way on this socket (EBUSY): then again at the next look.
-      if (type === NLMSG_DONE && this.#dump !== null) this.#known = this.#dump;
-      else this.#dumpRequest = 0;
-      this.#dump = null;
-      this.#resolve();
-    } else if (type === Rtm.NEWNEIGH || type === Rtm.DELNEIGH) this.#neighbour(message);
+    const dumped = sequence !== 0 && sequence === this.#dumpRequest;
+    if (dumped && message.interrupted) this.#dumpInterrupted = true;
+    if (dumped && (type === NLMSG_DONE || message.error !== null)) this.#dumpEnds(type === NLMSG_DONE);
+    else if (message.error !== null && this.#probing.delete(sequence)) this.#probeEnds(message.error);
+    else if (type === Rtm.NEWNEIGH || type === Rtm.DELNEIGH) this.#neighbour(message);
     else if (type === Rtm.NEWROUTE || message.error !== null) this.#route(message);
     if ((type === Rtm.NEWROUTE || type === Rtm.DELROUTE) && sequence === 0) this.#routesChanged = true;
+  }
+
+  #dumpEnds(whole: boolean): void {
+    const dump = this.#dump;
+    if (whole && dump !== null) {
+      // Of a table that changed meanwhile entries may be missing: what has come is taken, and all asked for again.
+      if (this.#dumpInterrupted) for (const [key, neighbour] of dump) this.#known.set(key, neighbour);
+      else this.#known = dump;
+    }
+    // Somebody else's dump may be under way on this socket (EBUSY): then again at the next look.
+    if (!whole || this.#dumpInterrupted) this.#dumpRequest = 0;
+    this.#dump = null;
+    this.#resolve();
+  }
+
+  /** The kernel asks for the capability of who sends, not of who opened the socket alone. */
+  #probeEnds(error: number): void {
+    if (error === 0) {
+      this.#probes++;
+      return;
+    }
+    if (this.#refusal === 0)
+      process.emitWarning(
+        `the kernel refuses to resolve or confirm next hops of interface ${this.#ifindex} (${errnoName(error)}): ` +
+          'only what it knows of its own accord is used',
+        { type: 'EspalierWarning', code: 'ESPALIER_NEXT_HOPS' },
+      );
+    this.#refusal = error;
   }
 
   #neighbour(message: Message): void {
@@ -159,8 +197,9 @@ export class Neighbours {
         const out = message.attribute(RTMSG_BYTES, RTA_OIF);
         const via = message.attribute(RTMSG_BYTES, RTA_VIA);
         const gateway = message.attribute(RTMSG_BYTES, RTA_GATEWAY) ?? (via === null ? null : via.slice(2));
-        if (out !== null && new DataView(out.buffer).getInt32(0, true) === this.#ifindex)
-          destination.hop = gateway ?? destination.address;
+        const hop = gateway ?? destination.address;
+        const through = out?.length === 4 ? new DataView(out.buffer).getInt32(0, true) : 0;
+        if (through === this.#ifindex && (hop.length === 4 || hop.length === 16)) destination.hop = hop;
       }
       this.#resolve();
     }
@@ -168,6 +207,7 @@ export class Neighbours {
 
   #askAll(): void {
     this.#dump = new Map();
+    this.#dumpInterrupted = false;
     const request = this.#socket.request(Rtm.GETNEIGH, new Uint8Array(NDM_BYTES), [], 'dump');
     this.#dumpRequest = Math.max(0, request);
   }
@@ -182,6 +222,8 @@ export class Neighbours {
       [RTA_OIF, new Uint8Array(Int32Array.of(this.#ifindex).buffer)],
     ]);
     destination.request = Math.max(0, request);
+    // Not sent: what is known of its route may be old, so it is asked at the next look.
+    if (request < 0) this.#routesChanged = true;
   }
 
   /** What ports have asked for since the last look. */
@@ -231,7 +273,8 @@ export class Neighbours {
     fixed[0] = familyOf(hop);
     view.setInt32(4, this.#ifindex, true);
     fixed[10] = NTF_USE;
-    if (this.#socket.request(Rtm.NEWNEIGH, fixed, [[NDA_DST, hop]], NLM_F_CREATE) >= 0) this.#probes++;
+    const request = this.#socket.request(Rtm.NEWNEIGH, fixed, [[NDA_DST, hop]], NLM_F_CREATE);
+    if (request >= 0) this.#probing.add(request);
   }
 
   /** Tells the table what has changed. */

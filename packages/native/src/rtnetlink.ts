@@ -3,12 +3,14 @@
  * listens and closed after the last. Messages are read here and nowhere else; lengths are checked before what they span.
  * Host byte order, which is little-endian wherever the addon runs; addresses are in network order.
  */
+import { constants } from 'node:os';
 import type { Binding } from './binding.ts';
 
 /** rtnetlink(7), linux/rtnetlink.h, linux/neighbour.h. */
 const NLMSG_ERROR = 2;
 const NLM_F_REQUEST = 1;
 const NLM_F_ACK = 4;
+const NLM_F_DUMP_INTR = 0x10;
 const NLM_F_DUMP = 0x300;
 export const Rtm = {
   NEWLINK: 16,
@@ -23,8 +25,11 @@ export const Rtm = {
 const GROUPS = 0x1 | 0x4 | 0x40 | 0x400; // RTMGRP_LINK, NEIGH, IPV4_ROUTE, IPV6_ROUTE
 const HEADER = 16;
 const RECEIVE_BYTES = 65_536;
+const { ENOBUFS, EMSGSIZE, ENOMEM } = constants.errno;
+/** Something was lost, and what comes after it can be had. Any other error would come again at once. */
+const PASSING: ReadonlySet<number> = new Set([-ENOBUFS, -EMSGSIZE, -ENOMEM]);
 
-/** Given to listeners instead of a message when the kernel had to drop some: ask anew. */
+/** Given to listeners instead of a message when some were dropped or make no sense: ask anew. */
 export const LOST = null;
 
 /** One message; valid until the listener returns. */
@@ -34,6 +39,8 @@ export class Message {
   type = 0;
   /** Of the request that it answers; 0 for what came by itself. */
   sequence = 0;
+  /** Of a dump that went on while its table changed: entries may be missing. */
+  interrupted = false;
   /** Where the family's own header begins, and where the message ends. */
   body = 0;
   end = 0;
@@ -124,14 +131,21 @@ export class Rtnetlink {
     while (Rtnetlink.#shared === this) {
       const got = this.#binding.netlinkReceive(this.#id, message.bytes);
       if (got === 0) return;
-      if (got < 0) this.#tell(LOST);
+      if (got < 0) {
+        this.#tell(LOST);
+        if (!PASSING.has(got)) return;
+      }
       for (let at = 0; at + HEADER <= got; ) {
         const length = message.view.getUint32(at, true);
-        if (length < HEADER || at + length > got) break;
+        if (length < HEADER || at + length > got) {
+          this.#tell(LOST);
+          break;
+        }
         message.type = message.view.getUint16(at + 4, true);
         // What somebody else's request has changed is told under their number.
         message.sequence =
           message.view.getInt32(at + 12, true) === this.#port ? message.view.getUint32(at + 8, true) : 0;
+        message.interrupted = (message.view.getUint16(at + 6, true) & NLM_F_DUMP_INTR) !== 0;
         message.body = at + HEADER;
         message.end = at + length;
         this.#tell(message);
