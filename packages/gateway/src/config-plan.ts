@@ -68,11 +68,18 @@ function demandLowers({ bond }: Parsed, file: string): void {
       throw fault(file, `bond.lowers[${i}].peer`, "an address of the local one's family");
 }
 
-function distinct<T>(file: string, path: string, list: readonly T[], of: (one: T) => string, field: string): void {
-  const seen = new Map<string, number>();
+function distinct<T>(
+  file: string,
+  path: string,
+  list: readonly T[],
+  of: (one: T) => string | null,
+  field: string,
+): void {
+  const seen = new Map<string | null, number>();
   for (const [i, one] of list.entries()) {
     const first = seen.get(of(one));
-    if (first !== undefined) throw fault(file, `${path}[${i}].${field}`, 'one of its own', `that of ${path}[${first}]`);
+    if (first !== undefined && of(one) !== null)
+      throw fault(file, `${path}[${i}].${field}`, 'one of its own', `that of ${path}[${first}]`);
     seen.set(of(one), i);
   }
 }
@@ -139,6 +146,7 @@ function demandSuccessors(sas: readonly SaPlan[], file: string): void {
     if (replaces === name || (old !== undefined && old.direction !== direction))
       throw fault(file, `sas[${i}].replaces`, `another SA of direction ${direction}`, replaces);
   }
+  distinct(file, 'sas', sas, (one) => one.replaces ?? null, 'replaces');
 }
 
 /** A soft limit behind its hard one would never be told. */

@@ -192,6 +192,13 @@ describe('a config file', () => {
       'in',
     ],
     [
+      'two SAs in the place of one',
+      { sas: [sa({ replaces: 'old' }), sa({ name: 'o2', spi: 0x1002, key: KEY2, replaces: 'old' })] },
+      'sas[1].replaces',
+      /of its own/,
+      'that of sas[0]',
+    ],
+    [
       'a soft limit behind the hard one',
       onlySa({ lifetime: { softSeconds: 61, hardSeconds: 60 } }),
       'sas[0].lifetime.softSeconds',
