@@ -66,10 +66,14 @@ export class Workers {
     });
   }
 
-  /** Every worker carries the order out between two bursts. Resolves or rejects (with the first failure) once all have answered. */
+  /**
+   * Every worker that lives carries the order out between two bursts. Resolves or rejects (with the first failure) once all
+   * have answered or ended: one that is gone carries nothing, so nothing is amiss there.
+   */
   async tellAll(order: Order): Promise<void> {
     const answers = await Promise.allSettled(this.#handles.map((_, i) => this.tell(i, order)));
-    for (const answer of answers) if (answer.status === 'rejected') throw answer.reason;
+    for (const [i, answer] of answers.entries())
+      if (answer.status === 'rejected' && this.#handles[i]!.gone === null) throw answer.reason;
   }
 
   /** One worker carries the order out between two bursts. */
@@ -96,13 +100,15 @@ export class Workers {
     for (const { stats } of this.#handles) stats.fill(0, column, column + count);
   }
 
+  /** Resolves or rejects (with the first failure) once every thread has ended. */
   async stop(): Promise<void> {
-    await Promise.all(
+    const ends = await Promise.allSettled(
       this.#handles.map(async (handle, i) => {
         await this.tell(i, { type: 'stop' }).catch(() => undefined);
         await handle.thread.terminate();
         if (handle.wake >= 0) load().binding?.close(handle.wake);
       }),
     );
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
   }
 }
