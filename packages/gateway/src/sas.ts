@@ -4,6 +4,7 @@ import type { BondDevice } from '@espalier/bond';
 import { type PathMtu, SaStat } from '@espalier/esp';
 import { Arena, Lifetime, LifetimeEvent, ReplayWindow, SequenceAllocator } from '@espalier/replay';
 import { ALGORITHMS, type LowerHandle, Sad, SaKey, XfrmError } from '@espalier/xfrm';
+import { attempt } from './attempt.ts';
 import type { Marks } from './marks.ts';
 import { saColumn } from './messages.ts';
 import { MAX_SAS, type SaPlan } from './plan.ts';
@@ -100,17 +101,28 @@ export class Sas {
       this.#entries.set(plan.name, entry);
       return entry;
     } catch (error) {
-      for (const step of undo.reverse()) await step();
+      // Each step whatever has become of the others, and the first error is the one that tells.
+      for (const step of undo.reverse()) await attempt(step);
       throw error;
     }
   }
 
-  /** Takes an SA away: off the slaves, then off the workers, then its memory; its key is wiped. Throws XfrmError NOT_FOUND. */
+  /**
+   * Takes an SA away: off the slaves, then off the workers, then its memory; its key is wiped. Throws XfrmError NOT_FOUND, or
+   * what a slave or a worker said: the SA is gone all the same.
+   */
   async remove(name: string): Promise<void> {
-    const { plan, slot, handle, key, places, window, allocator } = this.#entry(name);
+    const entry = this.#entry(name);
     this.#entries.delete(name);
-    await this.#offBond(handle);
-    await this.#o.workers.tellAll({ type: 'remove', slot });
+    try {
+      await this.#offBond(entry.handle);
+    } finally {
+      await this.#o.workers.tellAll({ type: 'remove', slot: entry.slot }).finally(() => this.#forget(entry));
+    }
+  }
+
+  #forget({ plan, slot, key, places, window, allocator }: Entry): void {
+    key.wipe();
     this.#o.workers.clear(saColumn(slot), SaStat.COLUMNS);
     this.#o.pathMtu.forget(slot);
     this.#o.marks()?.leave(slot);
@@ -118,7 +130,6 @@ export class Sas {
     // A key that has carried nothing is as good as new.
     if ((allocator?.next() ?? 1) === 1 && (window?.top() ?? 0) === 0) this.#keyPrints.delete(this.#keyPrint(plan.key));
     for (const { offset, bytes } of places) this.#arena.release(offset, bytes);
-    key.wipe();
   }
 
   /** Ends what time has ended; calls `tell` for each limit that was met, once. */
@@ -139,8 +150,10 @@ export class Sas {
 
   /** Off the bond, when the workers are gone; then every key is wiped. */
   async stop(): Promise<void> {
-    for (const { handle } of this.#entries.values()) await this.#offBond(handle);
+    const failures: unknown[] = [];
+    for (const { handle } of this.#entries.values()) await attempt(() => this.#offBond(handle), failures);
     for (const { key } of this.#entries.values()) key.wipe();
+    if (failures.length > 0) throw failures[0];
   }
 
   async #install(plan: SaPlan, undo: Undo): Promise<Entry> {
@@ -150,7 +163,9 @@ export class Sas {
     if (this.#keyPrints.has(keyPrint))
       throw new XfrmError({ code: 'EXISTS', what: `the key of SA "${plan.name}" is or was that of another SA` });
     this.#keyPrints.add(keyPrint);
-    undo.push(() => void this.#keyPrints.delete(keyPrint));
+    // A key that an inbound SA has taken a packet under is used, even if the SA came to nothing.
+    let used = false;
+    undo.push(() => void (used || this.#keyPrints.delete(keyPrint)));
     const key = SaKey.import(algorithm, plan.key);
     undo.push(() => key.wipe());
     const { icvLength } = ALGORITHMS[algorithm];
@@ -188,11 +203,19 @@ export class Sas {
     let allocator: SequenceAllocator | null = null;
     const marks = this.#o.marks();
     undo.push(() => marks?.leave(slot));
-    undo.push(() => workers.tellAll({ type: 'remove', slot }).catch(() => undefined));
+    let admitted = Infinity;
+    undo.push(async () => {
+      await attempt(() => workers.tellAll({ type: 'remove', slot }));
+      used = (window?.top() ?? 0) > admitted;
+      // What the slot has counted is no evidence for the next SA in it.
+      workers.clear(saColumn(slot), SaStat.COLUMNS);
+      this.#o.pathMtu.forget(slot);
+    });
     if (direction === 'in') {
       const options = { size: plan.window, esn, workers: workers.count };
       window = ReplayWindow.create({ ...options, memory, offset: place(ReplayWindow.byteLength(options)) });
       await marks?.admitInbound(slot, plan.key, window);
+      admitted = window.top();
       const { selectors, mss } = plan;
       await workers.tellAll({
         type: 'add-in',

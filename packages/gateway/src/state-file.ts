@@ -79,7 +79,11 @@ export class StateFile {
   }
 
   close(): void {
-    rmSync(lockOf(this.#file), { force: true });
+    try {
+      rmSync(lockOf(this.#file), { force: true });
+    } catch {
+      // It ends with this process anyway.
+    }
   }
 }
 
