@@ -5,6 +5,7 @@
 import { BondDevice } from '@espalier/bond';
 import { PathMtu } from '@espalier/esp';
 import { Feature, type LowerDevice, OffloadTable, type PolicyTicket, PortStat, XfrmError } from '@espalier/xfrm';
+import { attempt } from './attempt.ts';
 import { Audit } from './audit.ts';
 import type { InsideDevice } from './devices.ts';
 import { type RekeyEvent, tell } from './events.ts';
@@ -12,7 +13,7 @@ import { GATE_OPEN } from './gate.ts';
 import { Marks } from './marks.ts';
 import { type Order, TICK_MS, type WorkerStart } from './messages.ts';
 import { type GatewayPlan, MAX_LOWERS, MAX_SAS, type PolicyPlan, type SaPlan, type StatePlan } from './plan.ts';
-import { Rekey, type RekeyOptions, type Succession } from './rekey.ts';
+import { Rekey, type RekeyOptions, rekeyTimes, type Succession } from './rekey.ts';
 import { Sas } from './sas.ts';
 import { Schedule } from './schedule.ts';
 import { StateFile } from './state-file.ts';
@@ -108,13 +109,16 @@ export class Gateway {
     try {
       await gateway.#start();
     } catch (error) {
-      await gateway.stop();
+      await attempt(() => gateway.stop());
       throw error;
     }
     return gateway;
   }
 
-  /** Ends workers, replicas, devices, keys, in this order. Safe to call twice. */
+  /**
+   * Ends workers, replicas, keys, devices, in this order. Safe to call twice. Rejects with what went wrong first, once
+   * everything has been done.
+   */
   stop(): Promise<void> {
     this.#stopping ??= this.#stop();
     return this.#stopping;
@@ -156,7 +160,7 @@ export class Gateway {
     });
   }
 
-  /** Removes an SA that no policy protects with, and wipes its key. Throws XfrmError NOT_FOUND, BUSY, CLOSED. */
+  /** Removes an SA that no policy protects with and no rekey is about, and wipes its key. Throws XfrmError NOT_FOUND, BUSY, CLOSED. */
   removeSa(name: string): Promise<void> {
     return this.#run(() => this.#remove(name));
   }
@@ -169,11 +173,15 @@ export class Gateway {
   /**
    * Begins a rekey: each of the SAs names the one whose place it takes. Resolves when all of them are installed, inbound
    * ones first; what comes then is in rekey.ts, and told on `espalier:rekey`. All or nothing: XfrmError as `addSa`,
-   * NOT_FOUND or BUSY for an SA that is not there or in a rekey already.
+   * NOT_FOUND or BUSY for an SA that is not there or in a rekey already (two of `sas` cannot replace one); RangeError.
    */
   rekey(sas: readonly SaPlan[], options: RekeyOptions = {}): Promise<Rekey> {
     return this.#run(async () => {
+      const times = rekeyTimes(options);
       const successions = sas.map((sa) => this.#succession(sa));
+      for (const [i, { from }] of successions.entries())
+        if (successions.findIndex((s) => s.from === from) < i)
+          throw new XfrmError({ code: 'BUSY', what: `two SAs replace SA "${from}"` });
       const added: string[] = [];
       try {
         for (const direction of ['in', 'out'])
@@ -182,22 +190,22 @@ export class Gateway {
             added.push(sa.name);
           }
       } catch (error) {
-        for (const name of added.reverse()) await this.#sas.remove(name);
+        for (const name of added.reverse()) await attempt(() => this.#sas.remove(name));
         throw error;
       }
-      const rekey = new Rekey(
+      const rekey: Rekey = new Rekey(
         successions,
         {
           now: this.#clock,
           packets: (names) => names.reduce((sum, name) => sum + this.#sas.packets(name), 0),
           switchOutbound: (from, to) => this.switchOutbound(from, to),
-          remove: (name) => this.removeSa(name),
+          remove: (name) => this.#run(() => this.#remove(name, rekey)),
           tell: (phase, error) => {
             if (phase !== 'switched') this.#rekeys.delete(rekey);
             this.#tellRekey(phase, successions, error);
           },
         },
-        options,
+        times,
       );
       this.#rekeys.add(rekey);
       this.#tellRekey('installed', successions);
@@ -223,7 +231,7 @@ export class Gateway {
     for (const sa of plan.sas.filter((s) => s.direction === 'in')) await this.#sas.add(sa);
     for (const sa of plan.sas.filter((s) => s.direction === 'out')) await this.#sas.add(sa);
     this.#policies = plan.policies;
-    await this.#workers.tellAll({ type: 'policies', policies: plan.policies.map((policy) => this.#ticketOf(policy)) });
+    await this.#tellPolicies();
     this.#started = true;
   }
 
@@ -264,6 +272,11 @@ export class Gateway {
     return this.bond.linkType === 'ethernet' ? Uint8Array.from([...(peerMac ?? none), ...(mac ?? none), 0, 0]) : null;
   }
 
+  #tellPolicies(): Promise<void> {
+    const policies = this.#policies.map((policy) => this.#ticketOf(policy));
+    return this.#workers.tellAll({ type: 'policies', policies });
+  }
+
   #ticketOf({ sa, ...policy }: PolicyPlan): PolicyTicket {
     return { ...policy, slot: sa === null ? -1 : this.slotOf(sa) };
   }
@@ -284,15 +297,20 @@ export class Gateway {
     try {
       await this.#workers.tellAll({ type: 'switch', from: old, to: next });
     } catch (error) {
-      await this.#workers.tellAll({ type: 'switch', from: next, to: old }).catch(() => undefined);
+      // Not the switch turned round: that would take along what protected with `to` before.
+      await attempt(() => this.#tellPolicies());
       throw error;
     }
     this.#policies = this.#policies.map((policy) => (policy.sa === from ? { ...policy, sa: to } : policy));
   }
 
-  async #remove(name: string): Promise<void> {
+  /** `by` is the rekey that asks, if one does. */
+  async #remove(name: string, by: Rekey | null = null): Promise<void> {
     if (this.#policies.some((policy) => policy.sa === name))
       throw new XfrmError({ code: 'BUSY', what: `a policy protects with SA "${name}"` });
+    for (const rekey of this.#rekeys)
+      if (rekey !== by && rekey.successions.some((s) => s.from === name || s.to === name))
+        throw new XfrmError({ code: 'BUSY', what: `SA "${name}" is in a rekey` });
     await this.#sas.remove(name);
   }
 
@@ -367,13 +385,15 @@ export class Gateway {
 
   async #stop(): Promise<void> {
     await this.#queue;
-    await this.#workers.stop();
+    const failures: unknown[] = [];
+    await attempt(() => this.#workers.stop(), failures);
     for (let i = 0; i < this.#workers.count; i++) this.bond.workerGone(i);
-    await this.#marks?.stop();
-    await this.#sas.stop();
-    await this.bond.close();
+    await attempt(() => this.#marks?.stop(), failures);
+    await attempt(() => this.#sas.stop(), failures);
+    await attempt(() => this.bond.close(), failures);
     clearInterval(this.#ticker);
-    for (const lower of this.#options.lowers) await lower.close();
-    this.#options.inside.close();
+    for (const lower of this.#options.lowers) await attempt(() => lower.close(), failures);
+    await attempt(() => this.#options.inside.close(), failures);
+    if (failures.length > 0) throw failures[0];
   }
 }

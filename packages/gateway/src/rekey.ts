@@ -35,6 +35,14 @@ export interface Succession {
 
 export type RekeyPhase = 'installed' | 'switched' | 'done' | 'failed';
 
+/** Complete. Throws RangeError on times that make no sense: to be asked before anything is installed. */
+export function rekeyTimes(options: RekeyOptions): Required<RekeyOptions> {
+  const { switchAfterMs = 10_000, overlapMs = 30_000 } = options;
+  for (const [name, ms] of Object.entries({ switchAfterMs, overlapMs }))
+    if (!(ms >= 0)) throw new RangeError(`"${name}" must be milliseconds, got ${ms}`);
+  return { switchAfterMs, overlapMs };
+}
+
 export class Rekey {
   readonly successions: readonly Succession[];
   /** Resolves when the old SAs are gone; rejects when that could not be done: then what was there still is. */
@@ -51,11 +59,9 @@ export class Rekey {
   #quietSince = 0;
   #end!: { resolve(): void; reject(error: Error): void };
 
-  /** The new SAs are in. Throws RangeError on times that make no sense. */
-  constructor(successions: readonly Succession[], hands: RekeyHands, options: RekeyOptions = {}) {
-    const { switchAfterMs = 10_000, overlapMs = 30_000 } = options;
-    for (const [name, ms] of Object.entries({ switchAfterMs, overlapMs }))
-      if (!(ms >= 0)) throw new RangeError(`"${name}" must be milliseconds, got ${ms}`);
+  /** The new SAs are in. */
+  constructor(successions: readonly Succession[], hands: RekeyHands, times: Required<RekeyOptions>) {
+    const { switchAfterMs, overlapMs } = times;
     this.successions = successions;
     this.#hands = hands;
     this.#overlapMs = overlapMs;
@@ -80,10 +86,20 @@ export class Rekey {
     return this.#step;
   }
 
-  /** Time passes; called by the gateway. */
+  /** Time passes; called by the gateway. What goes wrong ends this rekey and nothing else. */
   tick(): void {
+    try {
+      this.#look();
+    } catch (error) {
+      this.#fail(error as Error);
+    }
+  }
+
+  #look(): void {
     const now = this.#hands.now();
     if (this.#phase === 'installed') {
+      // A switch that is under way ends by itself, well or not.
+      if (this.#step !== null) return;
       if (now >= this.#switchAt || this.#hands.packets(this.#newIn) > 0) this.switchNow().catch(() => undefined);
     } else if (this.#phase === 'switched') {
       const seen = this.#hands.packets(this.#oldIn);
@@ -98,6 +114,7 @@ export class Rekey {
     let done = 0;
     try {
       for (; done < outbound.length; done++) await this.#hands.switchOutbound(outbound[done]!.from, outbound[done]!.to);
+      this.#seen = this.#hands.packets(this.#oldIn);
     } catch (error) {
       for (const { from, to } of outbound.slice(0, done).reverse())
         await this.#hands.switchOutbound(to, from).catch(() => undefined);
@@ -105,7 +122,6 @@ export class Rekey {
       throw error;
     }
     this.#quietSince = this.#hands.now();
-    this.#seen = this.#hands.packets(this.#oldIn);
     this.#phase = 'switched';
     this.#hands.tell('switched');
   }
@@ -121,6 +137,8 @@ export class Rekey {
 
   #fail(error: Error): void {
     this.#phase = 'failed';
+    // One that has failed before its switch does not switch any more.
+    this.#step ??= this.done;
     this.#hands.tell('failed', error);
     this.#end.reject(error);
   }

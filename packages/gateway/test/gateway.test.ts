@@ -30,6 +30,24 @@ const descriptors = (): number => (process.platform === 'linux' ? readdirSync('/
 const installed = ({ lowers }: Devices): number[] => (lowers as MockDevice[]).map((lower) => lower.nic!.installed);
 
 describe('a gateway', () => {
+  it('is ended to the last step, whatever one of them throws', async () => {
+    const devices = await openDevices(plan);
+    const closed: string[] = [];
+    const end = (one: { close(): unknown }, name: string, error: Error | null): void => {
+      const close = one.close.bind(one);
+      one.close = async () => {
+        await close();
+        closed.push(name);
+        if (error !== null) throw error;
+      };
+    };
+    for (const [i, lower] of devices.lowers.entries()) end(lower, `m${i}`, i < 2 ? new Error(`m${i}`) : null);
+    end(devices.inside, 'inside', null);
+    const gateway = await Gateway.start({ plan, workerFile, ...devices });
+    await expect(gateway.stop()).rejects.toThrow('m0');
+    expect(closed).toEqual(['m0', 'm1', 'm2', 'inside']);
+  });
+
   it('has every SA on every slave while it runs, and nothing open after it', async () => {
     await (await Gateway.start({ plan, workerFile, ...(await openDevices(plan)) })).stop();
     const before = descriptors();
@@ -83,6 +101,11 @@ describe('a gateway', () => {
     });
     await failed;
     expect(failures[0]).toMatch(/told to die/);
+    // What is left can still be changed.
+    await gateway.removeSa('s0');
+    await gateway.switchOutbound('s2', 's3');
+    await gateway.removeSa('s2');
+    expect(gateway.current.sas.map(({ name }) => name)).toEqual(['s1', 's3']);
     await gateway.stop();
     expect(failures.length).toBeLessThanOrEqual(plan.workers);
   });

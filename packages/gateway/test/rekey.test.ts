@@ -1,5 +1,6 @@
 import { type GatewayEvent, onEvents, type SaPlan } from 'espalier';
 import { afterEach, describe, expect, it } from 'vitest';
+import { Rekey } from '../src/rekey.ts';
 import { LINKS, Pair, packet, planOf, type Side, Stream, saOf } from './pair.ts';
 
 let pair: Pair | null = null;
@@ -158,6 +159,58 @@ describe('a rekey', () => {
       code: 'EXISTS',
     });
     expect(names(0)).toEqual(['in0', 'out1']);
+  });
+});
+
+describe('a rekey that lives', () => {
+  it('keeps its SAs from being removed, old and new, until it has removed the old ones itself', async () => {
+    let now = 0;
+    pair = await Pair.open(undefined, { clock: () => now });
+    const a = pair.gateways[0]!;
+    const rekey = await a.rekey(successors(0, 1), { overlapMs: 0 });
+    for (const name of ['in0', 'in1', 'out1']) await expect(a.removeSa(name)).rejects.toMatchObject({ code: 'BUSY' });
+    now += 10_001;
+    await rekey.done;
+    expect(names(0)).toEqual(['in1', 'out1']);
+    await a.removeSa('in1');
+  });
+
+  it('fails alone when what it looks at is gone, and does not switch any more', async () => {
+    const told: string[] = [];
+    const hands = {
+      now: () => 0,
+      packets: (): number => {
+        throw new Error('gone');
+      },
+      switchOutbound: async () => void told.push('switch'),
+      remove: async () => undefined,
+      tell: (phase: string) => void told.push(phase),
+    };
+    const successions = [
+      { direction: 'in', from: 'in0', to: 'in1' },
+      { direction: 'out', from: 'out0', to: 'out1' },
+    ] as const;
+    const times = { switchAfterMs: 10, overlapMs: 10 };
+    const looked = new Rekey(successions, hands, times);
+    looked.tick();
+    await expect(looked.done).rejects.toThrow('gone');
+    await expect(looked.switchNow()).rejects.toThrow('gone');
+    expect([looked.phase, ...told.splice(0)]).toEqual(['failed', 'failed']);
+    // Gone while it switched: turned back.
+    const switching = new Rekey(successions, hands, times);
+    await expect(switching.switchNow()).rejects.toThrow('gone');
+    expect([switching.phase, ...told]).toEqual(['failed', 'switch', 'switch', 'failed']);
+  });
+
+  it('never begins with times that make no sense, or with two SAs in the place of one', async () => {
+    pair = await Pair.open();
+    const a = pair.gateways[0]!;
+    for (const times of [{ switchAfterMs: -1 }, { overlapMs: Number.NaN }])
+      await expect(a.rekey(successors(0, 1), times)).rejects.toThrow(RangeError);
+    const two = [saOf(0, 'out', 1), saOf(0, 'out', 2, { replaces: 'out0' })];
+    await expect(a.rekey(two)).rejects.toMatchObject({ code: 'BUSY' });
+    expect(names(0)).toEqual(['in0', 'out0']);
+    await a.rekey(successors(0, 1));
   });
 });
 
