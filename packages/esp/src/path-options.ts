@@ -16,7 +16,7 @@ export interface EspPathOptions {
   readonly offloads: OffloadTable | null;
   /** Ethernet header for packets that a BYPASS policy lets out in the clear. */
   readonly link?: Uint8Array | null;
-  /** Longest burst; 256 when absent. */
+  /** Longest burst, rows; 256 when absent. What is beyond is dropped, NO_ROOM. */
   readonly capacity?: number;
   /** `maxSas * SaStat.COLUMNS` counters, written by this worker alone. */
   readonly stats?: Float64Array;

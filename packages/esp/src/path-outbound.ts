@@ -158,7 +158,6 @@ export class OutboundPath {
 
   dummy(slot: number, burst: Burst, frame: number, length: number): void {
     const sa = this.demand(slot);
-    const at = burst.length;
     burst.list[burst.length++] = frame;
     sa.dummy(burst, frame, length);
     const fate = burst.rows[frame * Row.WORDS + Row.FATE]!;
@@ -166,11 +165,11 @@ export class OutboundPath {
       this.#counters.countDrop(slot, fate);
       return;
     }
-    this.#groups.order[at] = frame;
-    if (this.#linkType === 'esp-udp') this.#strip(burst.rows, at, at + 1);
+    this.#groups.order[0] = frame;
+    if (this.#linkType === 'esp-udp') this.#strip(burst.rows, 0, 1);
     const { rows } = burst;
     if (this.#sealsAll(sa)) rows[frame * Row.WORDS + Row.KEY] = sa.key;
-    else if (this.#sealSome(sa, rows, at, at + 1) === 0) return;
+    else if (this.#sealSome(sa, rows, 0, 1) === 0) return;
     this.#counters.software(slot, 1);
     this.#engine.seal(burst);
     this.#finish(burst);

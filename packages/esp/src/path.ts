@@ -35,6 +35,7 @@ export class EspPath {
   readonly #outbound: (EspOutbound | null)[];
   readonly #inbound: (EspInbound | null)[];
   readonly #counters: SaCounters;
+  readonly #groups: SaGroups;
   readonly #out: OutboundPath;
   readonly #in: InboundPath;
 
@@ -47,6 +48,7 @@ export class EspPath {
     this.#inbound = new Array(maxSas).fill(null);
     this.#counters = new SaCounters(this.stats, options.audit ?? null);
     const groups = new SaGroups(maxSas, capacity);
+    this.#groups = groups;
     this.#out = new OutboundPath(options, this.#counters, groups, this.#outbound, this.#inbound);
     this.#in = new InboundPath(options, this.#counters, groups, this.#inbound, this.#out.bySpi);
   }
@@ -122,8 +124,9 @@ export class EspPath {
     return this.#out.demand(slot).innerMtu;
   }
 
-  /** Rows `[START, END)` = inner IP packets -> TO_SEAL, SEALED, CLEAR, or a FATE. */
+  /** Rows `[START, END)` = inner IP packets -> TO_SEAL, SEALED, CLEAR, or a FATE: NO_ROOM beyond the capacity. */
   outbound(burst: Burst): void {
+    this.#groups.bound(burst);
     this.#out.outbound(burst);
   }
 
@@ -147,9 +150,11 @@ export class EspPath {
 
   /**
    * Rows as polled from `port` -> inner packets in `[START, END)`, or a FATE. RECEIVED rows are opened by the port where it
-   * can, by this path's engine otherwise; OPENED and ICV_BAD rows keep the number their lower verified with.
+   * can, by this path's engine otherwise; OPENED and ICV_BAD rows keep the number their lower verified with. Rows beyond
+   * the capacity get NO_ROOM.
    */
   inbound(burst: Burst, port: Port | null = null): void {
+    this.#groups.bound(burst);
     this.#in.inbound(burst, port);
   }
 

@@ -1,4 +1,5 @@
 import { type Burst, Row } from '@espalier/wire';
+import { DropReason } from '@espalier/xfrm';
 
 /**
  * The rows of a burst that have an SA and no FATE, by SA, each group in burst order. One worker's scratch. Filled by `begin`,
@@ -25,6 +26,19 @@ export class SaGroups {
     this.ends = new Int32Array(capacity);
     this.slots = new Int32Array(capacity);
     this.#groupOf = new Int32Array(maxSas).fill(-1);
+  }
+
+  /** Before anything looks at a burst: its rows beyond the capacity end here, NO_ROOM, without an SA and untouched. */
+  bound(burst: Burst): void {
+    if (burst.length > this.order.length) this.#refuse(burst);
+  }
+
+  #refuse({ rows, list, length }: Burst): void {
+    for (let i = this.order.length; i < length; i++) {
+      const r = list[i]! * Row.WORDS;
+      rows[r + Row.SA] = -1;
+      if (rows[r + Row.FATE] === 0) rows[r + Row.FATE] = DropReason.NO_ROOM;
+    }
   }
 
   /** Before the rows of a burst are added. */
