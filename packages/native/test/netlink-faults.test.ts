@@ -1,4 +1,6 @@
+import { spawnSync } from 'node:child_process';
 import { constants } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { Binding } from '../src/binding.ts';
 import { type HopTable, load, Neighbours } from '../src/index.ts';
@@ -236,6 +238,31 @@ describe.skipIf(binding === null)(
       binding!.close(event);
       expect(binding!.wait(id, 2, 0)).toBe(-EBADF);
       binding!.unregisterList(id);
+    });
+  },
+);
+
+describe.skipIf(binding === null)(
+  `a process without descriptors${binding === null ? ' (skipped: no addon)' : ''}`,
+  () => {
+    it('is refused a netlink socket that could not be waited on, and loses none by it', () => {
+      const addon = join(import.meta.dirname, '..', 'build', 'espalier.node');
+      const code = `
+      const { openSync, closeSync } = require('node:fs');
+      const b = require(${JSON.stringify(addon)});
+      const fds = [];
+      const fill = () => { for (let n = 0; ; n++) try { fds.push(openSync('/dev/null')); } catch { return n; } };
+      fill();
+      const out = [];
+      for (let i = 0; i < 3; i++) {
+        closeSync(fds.pop());
+        out.push(b.netlinkOpen(1, () => {}));
+      }
+      out.push(fill());
+      console.log(out.join(' '));`;
+      const { stdout } = spawnSync('sh', ['-c', 'ulimit -n 64; exec "$0" -e "$1"', process.execPath, code]);
+      // With one, two and three left: the socket, its eventfd and its epoll; what a refused one took is there again.
+      expect(String(stdout).trim()).toBe(`${-constants.errno.EMFILE} ${-constants.errno.EMFILE} 0 0`);
     });
   },
 );
