@@ -3,11 +3,13 @@
  * file names keys by a keyed hash with a salt of its own, and holds nothing else about them.
  */
 import { createHmac, randomBytes } from 'node:crypto';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { XfrmError } from '@espalier/xfrm';
 import * as v from 'valibot';
+import { lock, unlock } from './lock-file.ts';
+import { systemError } from './system-error.ts';
 
 const saved = v.strictObject({
   format: v.literal(1),
@@ -17,11 +19,14 @@ const saved = v.strictObject({
 
 export class StateFile {
   readonly #file: string;
+  /** Text of its lock. */
+  readonly #lock: string;
   readonly #salt: string;
   readonly #marks: Map<string, number>;
 
-  private constructor(file: string, salt: string, marks: Map<string, number>) {
+  private constructor(file: string, held: string, salt: string, marks: Map<string, number>) {
     this.#file = file;
+    this.#lock = held;
     this.#salt = salt;
     this.#marks = marks;
   }
@@ -31,16 +36,16 @@ export class StateFile {
    * else in it, BUSY when another process that lives has it, SYSTEM. Going on without it would use numbers twice.
    */
   static open(file: string): StateFile {
-    lock(file);
+    const held = lock(lockOf(file));
     try {
       const text = readOrNull(file);
-      if (text === null) return new StateFile(file, randomBytes(16).toString('hex'), new Map());
+      if (text === null) return new StateFile(file, held, randomBytes(16).toString('hex'), new Map());
       const parsed = v.safeParse(saved, parseOrNull(text));
       if (!parsed.success)
         throw new XfrmError({ code: 'CONFIG', file, path: '', expected: 'the state of a gateway, or no file' });
-      return new StateFile(file, parsed.output.salt, new Map(Object.entries(parsed.output.marks)));
+      return new StateFile(file, held, parsed.output.salt, new Map(Object.entries(parsed.output.marks)));
     } catch (error) {
-      rmSync(lockOf(file), { force: true });
+      unlock(lockOf(file), held);
       throw error;
     }
   }
@@ -79,11 +84,7 @@ export class StateFile {
   }
 
   close(): void {
-    try {
-      rmSync(lockOf(this.#file), { force: true });
-    } catch {
-      // It ends with this process anyway.
-    }
+    unlock(lockOf(this.#file), this.#lock);
   }
 }
 
@@ -115,34 +116,3 @@ function parseOrNull(text: string): unknown {
 }
 
 const lockOf = (file: string): string => `${file}.pid`;
-
-/** A process that was killed leaves its lock: it holds as long as that process lives. */
-function lock(file: string): void {
-  for (let again = true; ; again = false) {
-    try {
-      writeFileSync(lockOf(file), String(process.pid), { flag: 'wx', mode: 0o600 });
-      return;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw systemError(error, `cannot lock ${file}`);
-    }
-    const owner = Number(readOrNull(lockOf(file)));
-    if (!again || lives(owner))
-      throw new XfrmError({ code: 'BUSY', what: `process ${owner} has the state in ${file}` });
-    rmSync(lockOf(file), { force: true });
-  }
-}
-
-function lives(pid: number): boolean {
-  if (!Number.isInteger(pid) || pid < 1) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
-}
-
-function systemError(error: unknown, what: string): XfrmError {
-  const { code = 'an error', syscall = 'open' } = error as NodeJS.ErrnoException;
-  return new XfrmError({ code: 'SYSTEM', call: syscall, errno: code, what });
-}
