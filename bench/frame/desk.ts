@@ -9,7 +9,7 @@ import {
   type FramePool,
   type FrameSlab,
   Row,
-  type RowState,
+  RowState,
   resetRow,
 } from '@espalier/wire';
 import {
@@ -23,7 +23,7 @@ import {
 } from '@espalier/xfrm';
 import { openEngine } from 'espalier';
 import { nullEngine } from './null-engine.ts';
-import { V4 } from './packets.ts';
+import { ipv4, V4 } from './packets.ts';
 
 /** What a worker has: a slab, its pool, one burst. */
 export class Desk {
@@ -55,6 +55,18 @@ export class Desk {
       if (rows[r + Row.FATE] !== 0) throw new Error(`packet ${i} was dropped: DropReason ${rows[r + Row.FATE]}`);
       return this.slab.bytes.slice(rows[r + Row.START], rows[r + Row.END]);
     });
+  }
+
+  /** Puts packets `from ..` into the frames of the burst that is there, one each, in their rows' order; returns the next. */
+  refill(packets: readonly Uint8Array[], from: number, state: RowState): number {
+    const { list, length } = this.burst;
+    for (let i = 0; i < length; i++) {
+      const start = list[i]! * this.slab.frameSize + this.slab.headroom;
+      const packet = packets[from + i]!;
+      this.slab.bytes.set(packet, start);
+      resetRow(this.slab.rows, list[i]!, start, start + packet.length, state);
+    }
+    return from + length;
   }
 
   clear(): void {
@@ -146,4 +158,26 @@ export function protectAll(slot: number): PolicyTicket[] {
 export function pathOf(desk: Desk, engine: CryptoEngine, maxSas = 4, linkType: LinkType = 'ethernet'): EspPath {
   const capacity = desk.burst.list.length;
   return new EspPath({ slab: desk.slab, engine, maxSas, linkType, offloads: null, capacity });
+}
+
+/** Frames 1 .. `count` of one SA, sealed in bursts of `burst`. */
+export function sealedFrames(
+  algorithm: AlgorithmName,
+  size: number,
+  engine: EngineName,
+  count: number,
+  burst: number,
+): Uint8Array[] {
+  const desk = new Desk(burst);
+  const path = pathOf(desk, engineOf(engine));
+  path.addOutbound(saPair(algorithm).out);
+  path.setPolicies(protectAll(0));
+  const frames: Uint8Array[] = [];
+  while (frames.length < count) {
+    desk.clear();
+    for (let i = 0; i < burst; i++) desk.put(ipv4(size), RowState.UNSET);
+    path.outbound(desk.burst);
+    frames.push(...desk.packets());
+  }
+  return frames;
 }

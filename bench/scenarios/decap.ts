@@ -1,7 +1,7 @@
-import { RowState, resetRow } from '@espalier/wire';
+import { RowState } from '@espalier/wire';
 import { ALGORITHMS, type AlgorithmName } from '@espalier/xfrm';
 import { bareNoble, bareNode } from '../frame/bare.ts';
-import { Desk, type EngineName, engineOf, material, NATIVE, pathOf, protectAll, saPair } from '../frame/desk.ts';
+import { Desk, type EngineName, engineOf, material, NATIVE, pathOf, saPair, sealedFrames } from '../frame/desk.ts';
 import { leastWork } from '../frame/least.ts';
 import { ipv4 } from '../frame/packets.ts';
 import { type Limit, product, type Scenario, type Trial, type Variant } from '../frame/scenario.ts';
@@ -11,27 +11,17 @@ const BURST = 32;
 const FRAMES = 4096;
 const NAMES: AlgorithmName[] = ['aes128gcm16', 'chacha20poly1305', 'aes128cbc-sha256'];
 
-/** Frames 1 .. `count` of one SA. */
-function seal(algorithm: AlgorithmName, size: number, engine: EngineName, count: number): Uint8Array[] {
-  const desk = new Desk(BURST);
-  const path = pathOf(desk, engineOf(engine));
-  path.addOutbound(saPair(algorithm).out);
-  path.setPolicies(protectAll(0));
-  const frames: Uint8Array[] = [];
-  while (frames.length < count) {
-    desk.clear();
-    for (let i = 0; i < BURST; i++) desk.put(ipv4(size), RowState.UNSET);
-    path.outbound(desk.burst);
-    frames.push(...desk.packets());
-  }
-  return frames;
-}
-
 function whole({ algorithm, by, size }: Variant): Trial {
-  const frames = seal(algorithm as AlgorithmName, size as number, by === 'none' ? 'none' : 'node', FRAMES);
+  const frames = sealedFrames(
+    algorithm as AlgorithmName,
+    size as number,
+    by === 'none' ? 'none' : 'node',
+    FRAMES,
+    BURST,
+  );
   const desk = new Desk(BURST);
   const path = pathOf(desk, engineOf(by as EngineName));
-  const { burst, slab } = desk;
+  const { burst } = desk;
   for (let i = 0; i < BURST; i++) desk.put(frames[i]!, RowState.RECEIVED);
   let at = FRAMES;
   let added = false;
@@ -44,13 +34,7 @@ function whole({ algorithm, by, size }: Variant): Trial {
         added = true;
         at = 0;
       }
-      for (let i = 0; i < BURST; i++) {
-        const row = burst.list[i]!;
-        const start = row * slab.frameSize + slab.headroom;
-        const frame = frames[at++]!;
-        slab.bytes.set(frame, start);
-        resetRow(slab.rows, row, start, start + frame.length, RowState.RECEIVED);
-      }
+      at = desk.refill(frames, at, RowState.RECEIVED);
     },
     step: () => path.inbound(burst),
     close: () => {
@@ -122,7 +106,7 @@ export default {
   prove() {
     for (const algorithm of NAMES)
       for (const size of [64, 576, 1400]) {
-        const frames = seal(algorithm, size, 'node', BURST);
+        const frames = sealedFrames(algorithm, size, 'node', BURST, BURST);
         for (const engine of ['noble', 'node', ...NATIVE] as const) {
           const desk = new Desk(BURST);
           const path = pathOf(desk, engineOf(engine));

@@ -1,35 +1,18 @@
-import { Row, RowState, resetRow } from '@espalier/wire';
+import { Row, RowState } from '@espalier/wire';
 import { DropReason } from '@espalier/xfrm';
-import { Desk, type EngineName, engineOf, NATIVE, pathOf, protectAll, saPair } from '../frame/desk.ts';
-import { ipv4 } from '../frame/packets.ts';
+import { Desk, type EngineName, engineOf, NATIVE, pathOf, saPair, sealedFrames } from '../frame/desk.ts';
 import { product, type Scenario, type Trial, type Variant } from '../frame/scenario.ts';
 
 const BURST = 32;
 const FRAMES = 1024;
 const ENGINES = ['node', ...NATIVE] as const;
 
-/** Frames 1 .. FRAMES of one SA. */
-function sealed(size: number): Uint8Array[] {
-  const desk = new Desk(BURST);
-  const path = pathOf(desk, engineOf('node'));
-  path.addOutbound(saPair('aes128gcm16').out);
-  path.setPolicies(protectAll(0));
-  const frames: Uint8Array[] = [];
-  while (frames.length < FRAMES) {
-    desk.clear();
-    for (let i = 0; i < BURST; i++) desk.put(ipv4(size), RowState.UNSET);
-    path.outbound(desk.burst);
-    frames.push(...desk.packets());
-  }
-  return frames;
-}
-
 /** Frames for the first time, under a new window each time round; or all but the first round for the second time. */
 function arrive({ what, by, size }: Variant): Trial {
-  const frames = sealed(size as number);
+  const frames = sealedFrames('aes128gcm16', size as number, 'node', FRAMES, BURST);
   const desk = new Desk(BURST);
   const path = pathOf(desk, engineOf(by as EngineName));
-  const { burst, slab } = desk;
+  const { burst } = desk;
   for (let i = 0; i < BURST; i++) desk.put(frames[i]!, RowState.RECEIVED);
   let at = 0;
   path.addInbound(saPair('aes128gcm16').in);
@@ -41,13 +24,7 @@ function arrive({ what, by, size }: Variant): Trial {
         path.addInbound(saPair('aes128gcm16').in);
       }
     }
-    for (let i = 0; i < BURST; i++) {
-      const row = burst.list[i]!;
-      const start = row * slab.frameSize + slab.headroom;
-      const frame = frames[at++]!;
-      slab.bytes.set(frame, start);
-      resetRow(slab.rows, row, start, start + frame.length, RowState.RECEIVED);
-    }
+    at = desk.refill(frames, at, RowState.RECEIVED);
   };
   if (what === 'replayed')
     do {
@@ -61,7 +38,7 @@ function arrive({ what, by, size }: Variant): Trial {
     close: () => {
       const fate = what === 'replayed' ? DropReason.REPLAYED : 0;
       for (let i = 0; i < BURST; i++)
-        if (slab.rows[burst.list[i]! * Row.WORDS + Row.FATE] !== fate) throw new Error(`packet ${i} is not ${what}`);
+        if (burst.rows[burst.list[i]! * Row.WORDS + Row.FATE] !== fate) throw new Error(`packet ${i} is not ${what}`);
     },
   };
 }
