@@ -1,6 +1,6 @@
 import { type EspPath, nobleEngine } from '@espalier/esp';
 import { nodeEngine } from '@espalier/esp/node';
-import { RowState, resetRow } from '@espalier/wire';
+import { RowState } from '@espalier/wire';
 import { ALGORITHMS, type AlgorithmName } from '@espalier/xfrm';
 import { type Bare, bareNoble, bareNode } from '../frame/bare.ts';
 import {
@@ -32,18 +32,14 @@ function sender(algorithm: AlgorithmName, engine: EngineName): { desk: Desk; pat
 
 function whole({ algorithm, by, size }: Variant): Trial {
   const { desk, path } = sender(algorithm as AlgorithmName, by as EngineName);
-  const { burst, slab } = desk;
+  const { burst } = desk;
   const inner = ipv4(size as number);
-  for (let i = 0; i < BURST; i++) desk.put(inner, RowState.UNSET);
+  const packets = Array.from({ length: BURST }, () => inner);
+  for (const packet of packets) desk.put(packet, RowState.UNSET);
   return {
     packets: BURST,
     prepare: () => {
-      for (let i = 0; i < BURST; i++) {
-        const row = burst.list[i]!;
-        const start = row * slab.frameSize + slab.headroom;
-        slab.bytes.set(inner, start);
-        resetRow(slab.rows, row, start, start + inner.length, RowState.UNSET);
-      }
+      desk.refill(packets, 0, RowState.UNSET);
     },
     step: () => path.outbound(burst),
     close: () => {
