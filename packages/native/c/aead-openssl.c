@@ -78,6 +78,74 @@ static void release(struct contexts *c) {
   free(c);
 }
 
+/* The ICV over SPI .. ciphertext, and the number's high half behind it with ESN (RFC 4303 2.2.1, RFC 4868). */
+static bool authenticate(const struct esp_packet *p, uint8_t out[64]) {
+  const struct contexts *c = p->key->state;
+  return ssl.hmac_init(c->mac, NULL, 0, NULL, NULL) == 1 &&
+         ssl.hmac_update(c->mac, p->esp, (size_t)(p->text - p->esp) + p->length) == 1 &&
+         (!(p->key->flags & FLAG_ESN) || ssl.hmac_update(c->mac, (const uint8_t *)&p->seq_hi, 4) == 1) &&
+         ssl.hmac_final(c->mac, out, NULL) == 1;
+}
+
+static int32_t seal_cbc(struct esp_packet *packets, int32_t count) {
+  uint8_t mac[64];
+  int32_t done = 0;
+  int n;
+  for (struct esp_packet *p = packets; p < packets + count; p++) {
+    const struct contexts *c = p->key->state;
+    uint8_t *iv = p->esp + ESP_HEADER;
+    if (ssl.random(iv, 16) != 1 || ssl.init(c->seal, NULL, NULL, NULL, iv, -1) != 1 ||
+        ssl.update(c->seal, p->text, &n, p->text, (int)p->length) != 1 || !authenticate(p, mac))
+      continue;
+    memcpy(p->text + p->length, mac, p->key->icv);
+    done += sealed(p);
+  }
+  return done;
+}
+
+/* Part of a block is no ciphertext: it stays as it is, and who takes the trailer off calls it BAD_LENGTH. */
+static int32_t open_cbc(struct esp_packet *packets, int32_t count) {
+  uint8_t mac[64];
+  int32_t done = 0;
+  int n;
+  for (struct esp_packet *p = packets; p < packets + count; p++) {
+    const struct contexts *c = p->key->state;
+    bool good = authenticate(p, mac) && equal_icv(mac, p->text + p->length, p->key->icv) &&
+                (p->length % 16 != 0 || (ssl.init(c->open, NULL, NULL, NULL, p->esp + ESP_HEADER, -1) == 1 &&
+                                         ssl.update(c->open, p->text, &n, p->text, (int)p->length) == 1));
+    done += opened(p, good);
+  }
+  return done;
+}
+
+static int32_t seal_aead(struct esp_packet *packets, int32_t count) {
+  uint8_t rest[16];
+  int32_t done = 0;
+  int n;
+  for (struct esp_packet *p = packets; p < packets + count; p++) {
+    void *c = ((const struct contexts *)p->key->state)->seal;
+    if (ssl.init(c, NULL, NULL, NULL, p->nonce, -1) == 1 && ssl.update(c, NULL, &n, p->aad, p->key->aad_length) == 1 &&
+        ssl.update(c, p->text, &n, p->text, (int)p->length) == 1 && ssl.final(c, rest, &n) == 1 &&
+        ssl.ctrl(c, CTRL_AEAD_GET_TAG, p->key->icv, p->text + p->length) == 1)
+      done += sealed(p);
+  }
+  return done;
+}
+
+static int32_t open_aead(struct esp_packet *packets, int32_t count) {
+  uint8_t rest[16];
+  int32_t done = 0;
+  int n;
+  for (struct esp_packet *p = packets; p < packets + count; p++) {
+    void *c = ((const struct contexts *)p->key->state)->open;
+    bool good = ssl.init(c, NULL, NULL, NULL, p->nonce, -1) == 1 && ssl.update(c, NULL, &n, p->aad, p->key->aad_length) == 1 &&
+                ssl.ctrl(c, CTRL_AEAD_SET_TAG, p->key->icv, p->text + p->length) == 1 &&
+                ssl.update(c, p->text, &n, p->text, (int)p->length) == 1 && ssl.final(c, rest, &n) == 1;
+    done += opened(p, good);
+  }
+  return done;
+}
+
 static int install(struct aead_key *key, const uint8_t *cipher, size_t length, const uint8_t *mac, size_t mac_length) {
   const char *name = cipher_name(key->kind, length);
   const void *type = name == NULL ? NULL : algorithm(name);
@@ -98,58 +166,12 @@ static int install(struct aead_key *key, const uint8_t *cipher, size_t length, c
     return -EOPNOTSUPP;
   }
   key->state = c;
+  key->seal = key->kind == KIND_CBC_HMAC ? seal_cbc : seal_aead;
+  key->open = key->kind == KIND_CBC_HMAC ? open_cbc : open_aead;
   return 0;
 }
 
 /* OpenSSL cleanses what it frees. */
 static void wipe(struct aead_key *key) { release(key->state); }
 
-/* The ICV over SPI .. ciphertext, and the number's high half behind it with ESN (RFC 4303 2.2.1, RFC 4868). */
-static bool authenticate(struct aead_key *key, const struct esp_packet *p, uint8_t out[64]) {
-  struct contexts *c = key->state;
-  uint32_t high = __builtin_bswap32(p->seq_hi);
-  return ssl.hmac_init(c->mac, NULL, 0, NULL, NULL) == 1 &&
-         ssl.hmac_update(c->mac, p->esp, (size_t)(p->icv - p->esp)) == 1 &&
-         (!(key->flags & FLAG_ESN) || ssl.hmac_update(c->mac, (uint8_t *)&high, 4) == 1) &&
-         ssl.hmac_final(c->mac, out, NULL) == 1;
-}
-
-static bool seal(struct aead_key *key, const struct esp_packet *p) {
-  struct contexts *c = key->state;
-  int n;
-  if (key->kind == KIND_CBC_HMAC) {
-    uint8_t mac[64];
-    if (p->length % 16 != 0 || ssl.init(c->seal, NULL, NULL, NULL, p->esp + ESP_HEADER, -1) != 1 ||
-        ssl.update(c->seal, p->text, &n, p->text, (int)p->length) != 1 || !authenticate(key, p, mac))
-      return false;
-    memcpy(p->icv, mac, key->icv);
-    return true;
-  }
-  uint8_t rest[16];
-  return ssl.init(c->seal, NULL, NULL, NULL, p->nonce, -1) == 1 &&
-         ssl.update(c->seal, NULL, &n, p->aad, (int)p->aad_length) == 1 &&
-         ssl.update(c->seal, p->text, &n, p->text, (int)p->length) == 1 && ssl.final(c->seal, rest, &n) == 1 &&
-         ssl.ctrl(c->seal, CTRL_AEAD_GET_TAG, key->icv, p->icv) == 1;
-}
-
-static bool open_(struct aead_key *key, const struct esp_packet *p) {
-  struct contexts *c = key->state;
-  int n;
-  if (key->kind == KIND_CBC_HMAC) {
-    uint8_t mac[64];
-    if (!authenticate(key, p, mac) || !equal_icv(mac, p->icv, key->icv)) return false;
-    /* Part of a block is no ciphertext: it stays as it is, and who takes the trailer off calls it BAD_LENGTH. */
-    if (p->length % 16 != 0) return true;
-    return ssl.init(c->open, NULL, NULL, NULL, p->esp + ESP_HEADER, -1) == 1 &&
-           ssl.update(c->open, p->text, &n, p->text, (int)p->length) == 1;
-  }
-  uint8_t rest[16];
-  return ssl.init(c->open, NULL, NULL, NULL, p->nonce, -1) == 1 &&
-         ssl.update(c->open, NULL, &n, p->aad, (int)p->aad_length) == 1 &&
-         ssl.ctrl(c->open, CTRL_AEAD_SET_TAG, key->icv, p->icv) == 1 &&
-         ssl.update(c->open, p->text, &n, p->text, (int)p->length) == 1 && ssl.final(c->open, rest, &n) == 1;
-}
-
-static bool random_(uint8_t *out, size_t length) { return ssl.random(out, (int)length) == 1; }
-
-const struct aead_provider openssl_provider = {"openssl", ready, install, wipe, seal, open_, random_};
+const struct aead_provider openssl_provider = {"openssl", ready, install, wipe};

@@ -9,24 +9,6 @@ enum { MOST_KEYS = 1 << 20 };
 static const struct aead_provider *const providers[PROVIDERS] = {
     NULL, &ipsec_mb_provider, &openssl_provider};
 
-/* In time that depends on the length alone; the barrier keeps a compiler from leaving at the first difference. */
-bool equal_icv(const uint8_t *a, const uint8_t *b, size_t length) {
-  uint64_t difference = 0;
-  size_t i = 0;
-  for (; i + 8 <= length; i += 8) {
-    uint64_t x, y;
-    memcpy(&x, a + i, 8);
-    memcpy(&y, b + i, 8);
-    difference |= x ^ y;
-    __asm__ volatile("" : "+r"(difference));
-  }
-  for (; i < length; i++) {
-    difference |= (uint64_t)(a[i] ^ b[i]);
-    __asm__ volatile("" : "+r"(difference));
-  }
-  return difference == 0;
-}
-
 static void wipe(volatile uint8_t *bytes, size_t length) {
   while (length-- > 0) *bytes++ = 0;
 }
@@ -91,9 +73,10 @@ napi_value aead_install(napi_env env, napi_callback_info info) {
   key->flags = (uint8_t)n[2];
   key->iv = (uint8_t)n[3];
   key->icv = (uint8_t)n[4];
-  key->salt_length = (uint8_t)n[5];
-  key->hash = (uint8_t)mac;
-  memcpy(key->salt, bytes + cipher, (size_t)n[5]);
+  key->overhead = (uint8_t)(ESP_HEADER + n[3] + n[4]);
+  key->aad_length = key->flags & FLAG_ESN ? 12 : 8;
+  key->partial = key->kind == KIND_CBC_HMAC ? 15 : 0;
+  memcpy(&key->salt, bytes + cipher, (size_t)n[5]);
   error = provider->install(key, bytes, cipher, bytes + cipher + n[5], mac);
   if (error != 0) {
     wipe((uint8_t *)key, sizeof *key);
@@ -130,11 +113,6 @@ void aead_release(struct state *state) {
   free(state->keys);
 }
 
-static inline void put32(uint8_t *to, uint32_t word) {
-  word = __builtin_bswap32(word);
-  memcpy(to, &word, 4);
-}
-
 /* A burst whose list comes as an argument: aead calls take (slab, list: Int32Array, count). */
 static bool read_rows(napi_env env, napi_callback_info info, struct burst *out) {
   napi_value args[3];
@@ -156,105 +134,87 @@ static bool read_rows(napi_env env, napi_callback_info info, struct burst *out) 
   return true;
 }
 
-/* The row's words and key when it is to be worked on in `state`, else NULL. */
-static inline int32_t *row_in(struct state *env, const struct burst *burst, int32_t i, int32_t state, struct aead_key **key) {
+/* The row's words when it is to be worked on in `state`, else NULL. */
+static inline int32_t *row_in(const struct burst *burst, int32_t i, int32_t state) {
   uint32_t row = (uint32_t)burst->rows[i];
   if (row >= burst->slab->frames) return NULL;
   int32_t *words = burst->slab->rows + (size_t)row * ROW_WORDS;
-  if (words[ROW_STATE] != state || words[ROW_FATE] != 0) return NULL;
-  uint32_t number = (uint32_t)words[ROW_KEY];
-  if (number == 0 || number >= env->keys_size || env->keys[number] == NULL) return NULL;
-  *key = env->keys[number];
-  return words;
+  return words[ROW_STATE] == state && words[ROW_FATE] == 0 ? words : NULL;
+}
+
+static inline struct aead_key *key_at(const struct state *state, uint32_t number) {
+  return number < state->keys_size ? state->keys[number] : NULL;
 }
 
 /* Lays the packet out; false when the row does not describe one inside the slab. */
-static inline bool lay_out(const struct burst *burst, const int32_t *words, const struct aead_key *key, struct esp_packet *p) {
-  int64_t esp = words[ROW_ESP], end = words[ROW_END];
-  int64_t length = end - esp - ESP_HEADER - key->iv - key->icv;
-  if (esp < 0 || length < 0 || (uint64_t)end > burst->slab->length) return false;
+static inline bool lay_out(const struct burst *burst, int32_t *words, struct aead_key *key, struct esp_packet *p) {
+  int64_t esp = words[ROW_ESP], end = words[ROW_END], length = end - esp - key->overhead;
+  if ((esp | length) < 0 || end > (int64_t)burst->slab->length) return false;
+  p->key = key;
+  p->words = words;
   p->esp = burst->slab->bytes + esp;
   p->text = p->esp + ESP_HEADER + key->iv;
   p->length = (size_t)length;
-  p->icv = p->text + length;
-  p->seq_hi = (key->flags & FLAG_ESN) ? (uint32_t)words[ROW_SEQ_HI] : 0;
+  p->seq_hi = key->flags & FLAG_ESN ? __builtin_bswap32((uint32_t)words[ROW_SEQ_HI]) : 0;
   return true;
 }
 
 /* Nonce and associated data (RFC 4106 4 and 5, RFC 7634 2, RFC 8750 2). */
 static inline void prepare(const struct aead_key *key, struct esp_packet *p) {
-  memcpy(p->nonce, key->salt, 4);
+  memcpy(p->nonce, &key->salt, 4);
   if (key->flags & FLAG_IMPLICIT_IV) {
-    put32(p->nonce + key->salt_length, p->seq_hi);
-    memcpy(p->nonce + key->salt_length + 4, p->esp + 4, 4);
+    memcpy(p->nonce + 4, &p->seq_hi, 4);
+    memcpy(p->nonce + 8, p->esp + 4, 4);
   } else {
-    memcpy(p->nonce + key->salt_length, p->esp + ESP_HEADER, 8);
+    memcpy(p->nonce + 4, p->esp + ESP_HEADER, 8);
   }
   memcpy(p->aad, p->esp, 4);
-  if (key->flags & FLAG_ESN) {
-    put32(p->aad + 4, p->seq_hi);
-    memcpy(p->aad + 8, p->esp + 4, 4);
-    p->aad_length = 12;
-  } else {
-    memcpy(p->aad + 4, p->esp + 4, 4);
-    p->aad_length = 8;
-  }
+  /* Eight bytes of it without ESN. */
+  memcpy(p->aad + 4, key->flags & FLAG_ESN ? (const uint8_t *)&p->seq_hi : p->esp + 4, 4);
+  memcpy(p->aad + 8, p->esp + 4, 4);
 }
 
 /* Packets are laid out this many at a time before the first of them goes through the cipher: it reads nonce and associated
  * data as vectors, which would have to wait for the narrower stores that have only just made them. */
 enum { AHEAD = 32 };
 
-struct work {
-  struct aead_key *key;
-  int32_t *words;
-  struct esp_packet packet;
-};
-
-static bool begin_seal(struct state *state, const struct burst *burst, int32_t i, struct work *w) {
-  struct esp_packet *p = &w->packet;
-  w->words = row_in(state, burst, i, STATE_TO_SEAL, &w->key);
-  if (w->words == NULL || !lay_out(burst, w->words, w->key, p)) return false;
-  if (w->key->kind == KIND_CBC_HMAC)
-    return w->key->provider->random != NULL && w->key->provider->random(p->esp + ESP_HEADER, w->key->iv);
-  /* The IV is the number, on every engine and lower alike; one store, since the nonce is read from it at once. */
-  if (w->key->iv == 8) {
-    uint64_t number = __builtin_bswap64((uint64_t)p->seq_hi << 32 | (uint32_t)w->words[ROW_SEQ_LO]);
-    memcpy(p->esp + ESP_HEADER, &number, 8);
-  }
-  prepare(w->key, p);
-  return true;
-}
-
-static bool begin_open(struct state *state, const struct burst *burst, int32_t i, struct work *w) {
-  w->words = row_in(state, burst, i, STATE_RECEIVED, &w->key);
-  if (w->words == NULL) return false;
-  if (!lay_out(burst, w->words, w->key, &w->packet)) {
-    w->words[ROW_STATE] = STATE_ICV_BAD;
-    return false;
-  }
-  if (w->key->kind != KIND_CBC_HMAC) prepare(w->key, &w->packet);
-  return true;
-}
-
-/* aeadSeal(slab, list, count) -> rows sealed. A row that describes nothing inside the slab is left as it is. */
+/* aeadSeal(slab, list, count) -> rows sealed. A row that describes nothing inside the slab is left as it is; one whose
+ * cipher failed is UNSET. */
 napi_value aead_seal(napi_env env, napi_callback_info info) {
   struct burst burst;
   if (!read_rows(env, info, &burst)) return NULL;
   struct state *state = state_of(env);
-  struct work work[AHEAD];
-  int32_t sealed = 0;
+  struct esp_packet packets[AHEAD];
+  struct aead_key *key = NULL;
+  uint32_t number = 0;
+  int32_t done = 0;
   for (int32_t i = 0; i < burst.count;) {
-    int n = 0;
-    for (; i < burst.count && n < AHEAD; i++) n += begin_seal(state, &burst, i, &work[n]);
-    for (struct work *w = work; w < work + n; w++) {
-      /* A row that is listed twice is sealed once. */
-      if (w->words[ROW_STATE] != STATE_TO_SEAL || !w->key->provider->seal(w->key, &w->packet)) continue;
-      w->words[ROW_STATE] = STATE_SEALED;
-      sealed++;
+    struct esp_packet *p = packets;
+    aead_run run = NULL;
+    for (; i < burst.count && p < packets + AHEAD; i++) {
+      int32_t *words = row_in(&burst, i, STATE_TO_SEAL);
+      if (words == NULL) continue;
+      if ((uint32_t)words[ROW_KEY] != number) key = key_at(state, number = (uint32_t)words[ROW_KEY]);
+      if (key == NULL) continue;
+      if (key->seal != run) {
+        if (run != NULL) break;
+        run = key->seal;
+      }
+      if (!lay_out(&burst, words, key, p) || (p->length & key->partial) != 0) continue;
+      words[ROW_STATE] = STATE_UNSET;
+      if (key->kind != KIND_CBC_HMAC) {
+        /* The IV is the number, on every engine and lower alike; one store, since the nonce is read from it at once. */
+        if (key->iv == 8) {
+          uint64_t iv = (uint64_t)__builtin_bswap32((uint32_t)words[ROW_SEQ_LO]) << 32 | p->seq_hi;
+          memcpy(p->esp + ESP_HEADER, &iv, 8);
+        }
+        prepare(key, p);
+      }
+      p++;
     }
+    if (p > packets) done += run(packets, (int32_t)(p - packets));
   }
-  return to_js(env, sealed);
+  return to_js(env, done);
 }
 
 /* aeadOpen(slab, list, count) -> rows opened; the others with a key are ICV_BAD and their text is zeroed. */
@@ -262,21 +222,28 @@ napi_value aead_open(napi_env env, napi_callback_info info) {
   struct burst burst;
   if (!read_rows(env, info, &burst)) return NULL;
   struct state *state = state_of(env);
-  struct work work[AHEAD];
-  int32_t opened = 0;
+  struct esp_packet packets[AHEAD];
+  struct aead_key *key = NULL;
+  uint32_t number = 0;
+  int32_t done = 0;
   for (int32_t i = 0; i < burst.count;) {
-    int n = 0;
-    for (; i < burst.count && n < AHEAD; i++) n += begin_open(state, &burst, i, &work[n]);
-    for (struct work *w = work; w < work + n; w++) {
-      if (w->words[ROW_STATE] != STATE_RECEIVED) continue;
-      if (w->key->provider->open(w->key, &w->packet)) {
-        w->words[ROW_STATE] = STATE_OPENED;
-        opened++;
-      } else {
-        memset(w->packet.text, 0, w->packet.length);
-        w->words[ROW_STATE] = STATE_ICV_BAD;
+    struct esp_packet *p = packets;
+    aead_run run = NULL;
+    for (; i < burst.count && p < packets + AHEAD; i++) {
+      int32_t *words = row_in(&burst, i, STATE_RECEIVED);
+      if (words == NULL) continue;
+      if ((uint32_t)words[ROW_KEY] != number) key = key_at(state, number = (uint32_t)words[ROW_KEY]);
+      if (key == NULL) continue;
+      if (key->open != run) {
+        if (run != NULL) break;
+        run = key->open;
       }
+      words[ROW_STATE] = STATE_ICV_BAD;
+      if (!lay_out(&burst, words, key, p)) continue;
+      if (key->kind != KIND_CBC_HMAC) prepare(key, p);
+      p++;
     }
+    if (p > packets) done += run(packets, (int32_t)(p - packets));
   }
-  return to_js(env, opened);
+  return to_js(env, done);
 }

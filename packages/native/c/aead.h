@@ -5,49 +5,78 @@
 
 #include "espalier.h"
 
+#include <string.h>
+
 enum { PROVIDER_IPSEC_MB = 1, PROVIDER_OPENSSL = 2, PROVIDERS = 3 };
 enum { KIND_GCM = 1, KIND_CHACHA = 2, KIND_CBC_HMAC = 3 };
 enum { FLAG_ESN = 1, FLAG_IMPLICIT_IV = 2 };
-enum { ESP_HEADER = 8, MAX_ICV = 32 };
+enum { ESP_HEADER = 8 };
 
-/* One packet, as a provider sees it. Everything lies in the slab except nonce and aad. */
+/* One packet, as a provider sees it: SPI | low number | IV | text | ICV in the slab; nonce and aad not of CBC. */
 struct esp_packet {
-  uint8_t *esp;     /* SPI | low number | IV | text | ICV */
-  uint8_t *text;    /* encrypted part */
-  size_t length;    /* of text */
-  uint8_t *icv;
-  uint32_t seq_hi;
-  uint8_t nonce[16]; /* salt | IV */
-  uint8_t aad[12];
-  size_t aad_length;
+  _Alignas(16) uint8_t nonce[16]; /* salt | IV */
+  uint8_t aad[16];
+  struct aead_key *key;
+  uint8_t *text; /* encrypted part; the ICV follows it */
+  size_t length; /* of text */
+  int32_t *words;
+  uint8_t *esp;
+  uint32_t seq_hi; /* big endian; 0 without ESN */
 };
 
+/* Seals or opens packets of one kind, in place, whatever their keys; how many it did. Each is finished by what follows. */
+typedef int32_t (*aead_run)(struct esp_packet *packets, int32_t count);
+
+/* A packet is UNSET from its check on: one whose cipher failed half way is never taken for plaintext, nor sealed again. */
+static inline int32_t sealed(const struct esp_packet *packet) {
+  packet->words[ROW_STATE] = STATE_SEALED;
+  return 1;
+}
+
+/* A packet is ICV_BAD from its check on. */
+static inline int32_t opened(const struct esp_packet *packet, bool authentic) {
+  if (authentic) packet->words[ROW_STATE] = STATE_OPENED;
+  else memset(packet->text, 0, packet->length);
+  return authentic;
+}
+
 struct aead_key {
-  const struct aead_provider *provider;
-  uint8_t kind, flags, iv, icv, salt_length, hash; /* hash: bytes of the HMAC's digest, 0 for an AEAD */
-  uint8_t salt[4];
+  aead_run seal, open;
   void *state; /* the provider's */
+  const struct aead_provider *provider;
+  uint8_t kind, flags, iv, icv;
+  uint8_t overhead;   /* ESP header, IV and ICV */
+  uint8_t aad_length;
+  uint8_t partial;    /* bits of a length that is no whole number of blocks */
+  uint32_t salt;      /* as it lies in memory */
 };
 
 struct aead_provider {
   const char *name;
   /* 0, or -ENOENT (not on this machine), -ENOSYS (found, but not usable). Finds and tests itself once. */
   int (*ready)(void);
-  /* Expands the key. 0 or -errno. */
+  /* Expands the key, and sets its state, seal and open. 0 or -errno. */
   int (*install)(struct aead_key *key, const uint8_t *cipher, size_t cipher_length, const uint8_t *mac, size_t mac_length);
   /* Forgets it, wiping what was derived from it. */
   void (*wipe)(struct aead_key *key);
-  bool (*seal)(struct aead_key *key, const struct esp_packet *packet);
-  /* Decrypts in place; false when the ICV did not hold (the caller zeroes the text). */
-  bool (*open)(struct aead_key *key, const struct esp_packet *packet);
-  /* Unpredictable bytes; NULL where the provider has no CBC. */
-  bool (*random)(uint8_t *out, size_t length);
 };
 
 extern const struct aead_provider ipsec_mb_provider, openssl_provider;
 
-/* Compares without a branch on the bytes. */
-bool equal_icv(const uint8_t *a, const uint8_t *b, size_t length);
+/* 8 bytes or more, in time that depends on the length alone; the barrier keeps a compiler from leaving at the first
+ * difference. */
+static inline bool equal_icv(const uint8_t *a, const uint8_t *b, size_t length) {
+  uint64_t x, y, difference = 0;
+  for (size_t at = 0; at < length; at += 8) {
+    /* The last eight overlap those before when it is no multiple of eight. */
+    size_t from = at + 8 <= length ? at : length - 8;
+    memcpy(&x, a + from, 8);
+    memcpy(&y, b + from, 8);
+    difference |= x ^ y;
+    __asm__ volatile("" : "+r"(difference));
+  }
+  return difference == 0;
+}
 
 void aead_release(struct state *state);
 
