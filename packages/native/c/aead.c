@@ -174,24 +174,21 @@ static inline void prepare(const struct aead_key *key, struct esp_packet *p) {
   memcpy(p->aad + 8, p->esp + 4, 4);
 }
 
-/* Packets are laid out this many at a time before the first of them goes through the cipher: it reads nonce and associated
- * data as vectors, which would have to wait for the narrower stores that have only just made them. */
-enum { AHEAD = 32 };
-
 /* aeadSeal(slab, list, count) -> rows sealed. A row that describes nothing inside the slab is left as it is; one whose
- * cipher failed is UNSET. */
+ * cipher failed is UNSET. A run is laid out before the first of it goes through the cipher, which reads nonce and associated
+ * data as vectors: they would have to wait for the narrower stores that have only just made them. */
 napi_value aead_seal(napi_env env, napi_callback_info info) {
   struct burst burst;
   if (!read_rows(env, info, &burst)) return NULL;
   struct state *state = state_of(env);
-  struct esp_packet packets[AHEAD];
+  struct esp_packet packets[AEAD_RUN];
   struct aead_key *key = NULL;
   uint32_t number = 0;
   int32_t done = 0;
   for (int32_t i = 0; i < burst.count;) {
     struct esp_packet *p = packets;
     aead_run run = NULL;
-    for (; i < burst.count && p < packets + AHEAD; i++) {
+    for (; i < burst.count && p < packets + AEAD_RUN; i++) {
       int32_t *words = row_in(&burst, i, STATE_TO_SEAL);
       if (words == NULL) continue;
       if ((uint32_t)words[ROW_KEY] != number) key = key_at(state, number = (uint32_t)words[ROW_KEY]);
@@ -212,7 +209,8 @@ napi_value aead_seal(napi_env env, napi_callback_info info) {
       }
       p++;
     }
-    if (p > packets) done += run(packets, (int32_t)(p - packets));
+    int32_t n = (int32_t)(p - packets);
+    if (n > 0 && (packets->key->kind != KIND_CBC_HMAC || openssl_ivs(packets, n))) done += run(packets, n);
   }
   return to_js(env, done);
 }
@@ -222,14 +220,14 @@ napi_value aead_open(napi_env env, napi_callback_info info) {
   struct burst burst;
   if (!read_rows(env, info, &burst)) return NULL;
   struct state *state = state_of(env);
-  struct esp_packet packets[AHEAD];
+  struct esp_packet packets[AEAD_RUN];
   struct aead_key *key = NULL;
   uint32_t number = 0;
   int32_t done = 0;
   for (int32_t i = 0; i < burst.count;) {
     struct esp_packet *p = packets;
     aead_run run = NULL;
-    for (; i < burst.count && p < packets + AHEAD; i++) {
+    for (; i < burst.count && p < packets + AEAD_RUN; i++) {
       int32_t *words = row_in(&burst, i, STATE_RECEIVED);
       if (words == NULL) continue;
       if ((uint32_t)words[ROW_KEY] != number) key = key_at(state, number = (uint32_t)words[ROW_KEY]);

@@ -25,6 +25,7 @@ struct esp_packet {
 };
 
 /* Seals or opens packets of one kind, in place, whatever their keys; how many it did. Each is finished by what follows. */
+enum { AEAD_RUN = 32 }; /* at most so many */
 typedef int32_t (*aead_run)(struct esp_packet *packets, int32_t count);
 
 /* A packet is UNSET from its check on: one whose cipher failed half way is never taken for plaintext, nor sealed again. */
@@ -40,9 +41,14 @@ static inline int32_t opened(const struct esp_packet *packet, bool authentic) {
   return authentic;
 }
 
+/* Keys as libipsec-mb and OpenSSL expand them. */
+struct expanded;
+struct contexts;
+
 struct aead_key {
   aead_run seal, open;
-  void *state; /* the provider's */
+  struct expanded *expanded;
+  struct contexts *contexts;
   const struct aead_provider *provider;
   uint8_t kind, flags, iv, icv;
   uint8_t overhead;   /* ESP header, IV and ICV */
@@ -55,13 +61,21 @@ struct aead_provider {
   const char *name;
   /* 0, or -ENOENT (not on this machine), -ENOSYS (found, but not usable). Finds and tests itself once. */
   int (*ready)(void);
-  /* Expands the key, and sets its state, seal and open. 0 or -errno. */
+  /* Expands the key and sets its seal and open. 0, or -errno and nothing is kept. */
   int (*install)(struct aead_key *key, const uint8_t *cipher, size_t cipher_length, const uint8_t *mac, size_t mac_length);
   /* Forgets it, wiping what was derived from it. */
   void (*wipe)(struct aead_key *key);
 };
 
 extern const struct aead_provider ipsec_mb_provider, openssl_provider;
+
+/* Whether a provider's seals and opens are those that two others made; it need not be ready. */
+bool aead_known_answers(const struct aead_provider *provider);
+
+/* Unpredictable IVs for a run; CBC with the IVs that are there. */
+bool openssl_ivs(const struct esp_packet *packets, int32_t count);
+int32_t openssl_seal_cbc(struct esp_packet *packets, int32_t count);
+int32_t openssl_open_cbc(struct esp_packet *packets, int32_t count);
 
 /* 8 bytes or more, in time that depends on the length alone; the barrier keeps a compiler from leaving at the first
  * difference. */

@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto';
 import { type AeadProvider, nativeEngine, nobleEngine } from '@espalier/esp';
 import { nodeEngine } from '@espalier/esp/node';
 import { type Burst, createBurst, createSlab, Row, RowState, resetRow } from '@espalier/wire';
@@ -110,26 +111,110 @@ describe.each(['ipsec-mb', 'openssl'] as AeadProvider[])('provider %s', (provide
         }
   });
 
-  here(`refuses a change of any byte and zeroes the payload${skipped}`, () => {
-    for (const algorithm of engine!.algorithms) {
-      const text = 48;
-      const { burst, bytes, rows } = rig(1);
-      const key = engine!.install(algorithm, keyOf(algorithm), { esn: true });
-      place(rows, 0, text, RowState.TO_SEAL, key, algorithm);
-      engine!.seal(burst);
-      const good = bytes.slice();
-      const payload = 256 + 8 + ALGORITHMS[algorithm].ivLength;
-      for (let at = 256; at < rows[Row.END]!; at++) {
-        bytes.set(good);
-        bytes[at] = bytes[at]! ^ (1 << (at & 7));
-        rows[Row.STATE] = RowState.RECEIVED;
-        // The number in the header is read where an implicit IV comes from; rows carry it already.
-        engine!.open(burst);
-        expect(rows[Row.STATE]).toBe(RowState.ICV_BAD);
-        expect(bytes.subarray(payload, payload + text).every((b) => b === 0)).toBe(true);
+  here(`refuses a change of any byte and zeroes the payload, of one packet or the second of six${skipped}`, () => {
+    for (const algorithm of engine!.algorithms)
+      for (const [packets, bad] of [
+        [1, 0],
+        [6, 1],
+      ] as const) {
+        const text = 48;
+        const { burst, bytes, rows } = rig(packets);
+        const key = engine!.install(algorithm, keyOf(algorithm), { esn: true });
+        for (let i = 0; i < packets; i++) place(rows, i, text, RowState.TO_SEAL, key, algorithm);
+        engine!.seal(burst);
+        const good = bytes.slice();
+        const { ivLength } = ALGORITHMS[algorithm];
+        const payload = bad * 2048 + 256 + 8 + ivLength;
+        for (let at = bad * 2048 + 256; at < rows[bad * Row.WORDS + Row.END]!; at++) {
+          bytes.set(good);
+          bytes[at] = bytes[at]! ^ (1 << (at & 7));
+          for (let i = 0; i < packets; i++) rows[i * Row.WORDS + Row.STATE] = RowState.RECEIVED;
+          // The number in the header is read where an implicit IV comes from; rows carry it already.
+          engine!.open(burst);
+          for (let i = 0; i < packets; i++)
+            expect(rows[i * Row.WORDS + Row.STATE]).toBe(i === bad ? RowState.ICV_BAD : RowState.OPENED);
+          expect(bytes.subarray(payload, payload + text).every((b) => b === 0)).toBe(true);
+        }
+        engine!.remove(key);
       }
-      engine!.remove(key);
+  });
+
+  here(`takes bursts of any length, of many keys and transforms in any order, as noble does${skipped}`, () => {
+    const next = random(11);
+    const noble = nobleEngine();
+    const names = engine!.algorithms;
+    for (const frames of [1, 2, 3, 4, 5, 31, 33, 64, 200]) {
+      const mine = rig(frames);
+      const theirs = rig(frames);
+      const keys = names.map((name, i) => ({
+        name,
+        ours: engine!.install(name, keyOf(name), { esn: i % 2 === 0 }),
+        noble: noble.install(name, keyOf(name), { esn: i % 2 === 0 }),
+      }));
+      for (let i = 0; i < mine.bytes.length; i++) mine.bytes[i] = next(256);
+      const plain = mine.bytes.slice();
+      // Runs of up to nine rows of one key.
+      let left = 0;
+      let key = keys[0]!;
+      const of = Array.from({ length: frames }, (_, i) => {
+        if (left-- <= 0) {
+          left = next(9);
+          key = keys[next(keys.length)]!;
+        }
+        const text = 16 * next(90);
+        place(mine.rows, i, text, RowState.TO_SEAL, key.ours, key.name);
+        place(theirs.rows, i, text, RowState.RECEIVED, key.noble, key.name);
+        return { key, text };
+      });
+      // Listed twice, it is sealed once.
+      const twice = Int32Array.from([...mine.burst.list, ...mine.burst.list]);
+      engine!.seal({ ...mine.burst, list: twice, length: 2 * frames });
+      for (let i = 0; i < frames; i++) expect(mine.rows[i * Row.WORDS + Row.STATE]).toBe(RowState.SEALED);
+      theirs.bytes.set(mine.bytes);
+      noble.open(theirs.burst);
+      for (let i = 0; i < frames; i++) mine.rows[i * Row.WORDS + Row.STATE] = RowState.RECEIVED;
+      engine!.open({ ...mine.burst, list: twice, length: 2 * frames });
+      of.forEach(({ key, text }, i) => {
+        const at = i * 2048 + 256 + 8 + ALGORITHMS[key.name].ivLength;
+        for (const { bytes, rows } of [mine, theirs]) {
+          expect(rows[i * Row.WORDS + Row.STATE]).toBe(RowState.OPENED);
+          expect(Buffer.compare(bytes.subarray(at, at + text), plain.subarray(at, at + text))).toBe(0);
+        }
+      });
+      for (const { ours, noble: number } of keys) {
+        engine!.remove(ours);
+        noble.remove(number);
+      }
     }
+  });
+
+  here(`takes what of a CBC packet is no whole block, or nothing at all, for a later check to refuse${skipped}`, () => {
+    const name = 'aes128cbc-sha256';
+    if (!engine!.algorithms.includes(name)) return;
+    const noble = nobleEngine();
+    const keyBytes = Uint8Array.from({ length: ALGORITHMS[name].keyLength }, (_, i) => 17 * i + 3);
+    const { burst, bytes, rows } = rig(8);
+    const key = engine!.install(name, SaKey.import(name, keyBytes), { esn: true });
+    // An ICV that holds over 0 to 7 bytes more than a block, or over none: as only whoever has the key can make.
+    for (let i = 0; i < 8; i++) {
+      const text = i === 7 ? 0 : 16 + i;
+      place(rows, i, text, RowState.RECEIVED, key, name);
+      const start = i * 2048 + 256;
+      const mac = createHmac('sha256', keyBytes.subarray(16));
+      mac.update(bytes.subarray(start, start + 24 + text)).update(Uint8Array.of(0, 0, 0, i));
+      bytes.set(mac.digest().subarray(0, 16), start + 24 + text);
+    }
+    const other = rig(8);
+    other.bytes.set(bytes);
+    other.rows.set(rows);
+    const theirs = noble.install(name, SaKey.import(name, keyBytes), { esn: true });
+    for (let i = 0; i < 8; i++) other.rows[i * Row.WORDS + Row.KEY] = theirs;
+    engine!.open(burst);
+    noble.open(other.burst);
+    for (let i = 0; i < 8; i++) expect(rows[i * Row.WORDS + Row.STATE]).toBe(other.rows[i * Row.WORDS + Row.STATE]);
+    expect(Buffer.compare(bytes, other.bytes)).toBe(0);
+    engine!.remove(key);
+    noble.remove(theirs);
   });
 
   here(`draws another IV for every CBC packet${skipped}`, () => {

@@ -52,16 +52,14 @@ function kindOf({ cipher, hash, legacy }: Algorithm): number {
 }
 
 /**
- * One addon call per burst, in place. Belongs to one worker. libipsec-mb does CBC with an HMAC only in jobs of many packets
- * and has no random numbers for the IVs: OpenSSL does those, in the same call.
+ * One addon call per burst, in place. Belongs to one worker. libipsec-mb does CBC with an HMAC in jobs of many packets and has
+ * no random numbers for the IVs: those, and fewer than four packets in a row, are OpenSSL's, in the same call.
  */
 class NativeEngine implements CryptoEngine {
   readonly name: string;
   readonly algorithms: readonly AlgorithmName[];
   readonly #binding: AeadBinding;
   readonly #provider: AeadProvider;
-  /** Whose CBC; null where there is none. */
-  readonly #cbc: AeadProvider | null;
   #slab: FrameSlab | null = null;
   #slabId = -1;
 
@@ -69,22 +67,21 @@ class NativeEngine implements CryptoEngine {
     this.name = `native (${provider})`;
     this.#binding = binding;
     this.#provider = provider;
-    this.#cbc = binding.ready(PROVIDER.openssl) === 0 ? 'openssl' : null;
-    this.algorithms = ALGORITHM_NAMES.filter((name) => this.#providerOf(kindOf(ALGORITHMS[name])) !== null);
+    const kinds = binding.ready(PROVIDER.openssl) === 0 ? [GCM, CHACHA, CBC_HMAC] : [GCM, CHACHA];
+    this.algorithms = ALGORITHM_NAMES.filter((name) => kinds.includes(kindOf(ALGORITHMS[name])));
   }
 
   install(algorithm: AlgorithmName, key: SaKey, options: EngineKeyOptions): number {
     const a = ALGORITHMS[algorithm];
-    const kind = kindOf(a);
-    const provider = this.#providerOf(kind);
-    if (provider === null || (options.icvLength ?? a.icvLength) !== a.icvLength) throw this.#unsupported(algorithm);
+    if (!this.algorithms.includes(algorithm) || (options.icvLength ?? a.icvLength) !== a.icvLength)
+      throw this.#unsupported(algorithm);
     const flags = (options.esn ? ESN : 0) | (a.iv === 'implicit' ? IMPLICIT_IV : 0);
     const { ivLength, icvLength, saltLength, integrityKeyLength } = a;
     const material = key.reveal().slice();
     const number = this.#binding.install(
       material,
-      PROVIDER[provider],
-      kind,
+      PROVIDER[this.#provider],
+      kindOf(a),
       flags,
       ivLength,
       icvLength,
@@ -114,10 +111,6 @@ class NativeEngine implements CryptoEngine {
       this.#slab = slab;
     }
     return this.#slabId;
-  }
-
-  #providerOf(kind: number): AeadProvider | null {
-    return kind === 0 ? null : kind === CBC_HMAC ? this.#cbc : this.#provider;
   }
 
   #unsupported(what: string): XfrmError {
