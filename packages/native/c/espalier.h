@@ -95,6 +95,7 @@ napi_value throw_type(napi_env env, const char *message);
 
 napi_value tun_open(napi_env env, napi_callback_info info);
 napi_value tun_attach(napi_env env, napi_callback_info info);
+napi_value tun_file(napi_env env, napi_callback_info info);
 napi_value tun_detach(napi_env env, napi_callback_info info);
 void tun_release(struct state *state);
 napi_value tun_read(napi_env env, napi_callback_info info);

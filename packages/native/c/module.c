@@ -129,6 +129,7 @@ NAPI_MODULE_INIT() {
       {"unregisterList", unregister_list},
       {"tunOpen", tun_open},
       {"tunAttach", tun_attach},
+      {"tunFile", tun_file},
       {"tunDetach", tun_detach},
       {"tunRead", tun_read},
       {"tunWrite", tun_write},

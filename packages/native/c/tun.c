@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -58,13 +59,10 @@ napi_value tun_open(napi_env env, napi_callback_info info) {
   return to_js(env, hand_out(fd));
 }
 
-/* tunAttach(fd) -> id on this thread, or -errno: -EINVAL for a descriptor whose reads could wait */
-napi_value tun_attach(napi_env env, napi_callback_info info) {
-  int32_t fd;
-  if (!read_ints(env, info, 1, &fd)) return NULL;
+static napi_value attach(napi_env env, int32_t fd) {
+  struct state *state = state_of(env);
   int flags = fcntl(fd, F_GETFL);
   if (flags < 0 || !(flags & O_NONBLOCK)) return to_js(env, flags < 0 ? -errno : -EINVAL);
-  struct state *state = state_of(env);
   for (int id = 0; id < MAX_TUNS; id++) {
     if (state->tuns[id] != NULL) continue;
     struct tun *tun = malloc(sizeof *tun);
@@ -76,6 +74,28 @@ napi_value tun_attach(napi_env env, napi_callback_info info) {
     return to_js(env, id);
   }
   return to_js(env, -ENOSPC);
+}
+
+/* tunAttach(fd) -> id on this thread, or -errno: -ENOTTY for what is no TUN device, -EINVAL for one without the offload
+ * header, with another in front of its packets, or whose reads could wait */
+napi_value tun_attach(napi_env env, napi_callback_info info) {
+  int32_t fd;
+  struct ifreq request;
+  if (!read_ints(env, info, 1, &fd)) return NULL;
+  memset(&request, 0, sizeof request);
+  if (ioctl(fd, TUNGETIFF, &request) < 0) return to_js(env, errno == EBADF ? -EBADF : -ENOTTY);
+  const int wanted = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR;
+  return (request.ifr_flags & (wanted | IFF_TAP)) == wanted ? attach(env, fd) : to_js(env, -EINVAL);
+}
+
+/* tunFile(fd) -> id, or -errno: a regular file in the place of a device, for tests: packets that no kernel would give, and
+ * what a device would have got */
+napi_value tun_file(napi_env env, napi_callback_info info) {
+  int32_t fd;
+  struct stat file;
+  if (!read_ints(env, info, 1, &fd)) return NULL;
+  if (fstat(fd, &file) < 0) return to_js(env, -errno);
+  return S_ISREG(file.st_mode) ? attach(env, fd) : to_js(env, -EINVAL);
 }
 
 static struct tun *tun_at(napi_env env, int32_t id) {

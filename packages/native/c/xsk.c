@@ -166,9 +166,28 @@ static const struct ring rings[RINGS] = {{XDP_RX_RING, XDP_PGOFF_RX_RING, sizeof
                                          {XDP_UMEM_FILL_RING, XDP_UMEM_PGOFF_FILL_RING, sizeof(uint64_t)},
                                          {XDP_UMEM_COMPLETION_RING, XDP_UMEM_PGOFF_COMPLETION_RING, sizeof(uint64_t)}};
 
+/* Whether the descriptor is a map of AF_XDP sockets, as xskAttach makes it. It may have come from another process. */
+static bool is_xsk_map(int fd) {
+  struct bpf_map_info about;
+  union bpf_attr attr;
+  memset(&about, 0, sizeof about);
+  memset(&attr, 0, sizeof attr);
+  attr.info.bpf_fd = (uint32_t)fd;
+  attr.info.info_len = sizeof about;
+  attr.info.info = (uint64_t)(uintptr_t)&about;
+  return bpf(BPF_OBJ_GET_INFO_BY_FD, &attr, sizeof attr) == 0 && about.type == BPF_MAP_TYPE_XSKMAP;
+}
+
+static bool is_xsk(int fd) {
+  int domain = 0;
+  socklen_t length = sizeof domain;
+  return is_handed_out(fd) && getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_XDP;
+}
+
 /* xskOpen(memory: Uint8Array, out: Int32Array(16), spec: Int32Array(10)) -> descriptor or -errno.
  * spec = ifindex, queue, bytes of UMEM from the memory's start, frame size, where the rings' pages begin, bytes for each
- * ring, entries of each ring (a power of two), bind flags, descriptor that owns the UMEM already or -1, map or -1.
+ * ring, entries of each ring (a power of two), bind flags, descriptor that owns the UMEM already or -1, map or -1; -EBADF
+ * where these two are something else.
  * out = per ring (rx, tx, fill, completion) the byte offsets in memory of producer, consumer, flags and entries. */
 napi_value xsk_open(napi_env env, napi_callback_info info) {
   napi_value args[3];
@@ -180,13 +199,15 @@ napi_value xsk_open(napi_env env, napi_callback_info info) {
     return NULL;
   uint8_t *memory = data[0];
   int32_t *out = data[1];
-  const int32_t *spec = data[2];
+  int32_t spec[SPEC_WORDS];
+  memcpy(spec, data[2], sizeof spec); /* once: it may be shared */
   int32_t umem = spec[2], frame = spec[3], pages = spec[4], each = spec[5], entries = spec[6];
   if (umem < PAGE || frame < 2048 || pages < umem || pages % PAGE != 0 || each < PAGE || each % PAGE != 0 || entries < 2 ||
       (entries & (entries - 1)) != 0 || memory_length > INT32_MAX ||
       (uint64_t)pages + (uint64_t)each * RINGS > memory_length ||
       (uintptr_t)memory % PAGE != 0)
     return throw_type(env, "rings and frames do not fit the memory");
+  if ((spec[8] != -1 && !is_xsk(spec[8])) || (spec[9] != -1 && !is_xsk_map(spec[9]))) return to_js(env, -EBADF);
   int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
   if (fd < 0) return to_js(env, -errno);
   struct xdp_umem_reg reg = {.addr = (uint64_t)(uintptr_t)memory, .len = (uint64_t)umem, .chunk_size = (uint32_t)frame};

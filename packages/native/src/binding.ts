@@ -20,6 +20,8 @@ export interface Binding {
   /** `flags`: of TunOpen. */
   tunOpen(name: string, flags: number, offloads: number): number;
   tunAttach(fd: number): number;
+  /** A regular file in the place of a device, for tests. */
+  tunFile(fd: number): number;
   tunDetach(id: number): number;
   tunRead(id: number, slab: number, list: number, from: number, count: number): number;
   tunWrite(id: number, slab: number, list: number, from: number, count: number): number;

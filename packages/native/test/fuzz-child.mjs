@@ -118,8 +118,7 @@ const bound = (opener) => () => [of(opener)];
 const tapes = [];
 /** A descriptor that reads like a TUN device: an offload header and a packet, both nearly right, in a file. */
 function tape() {
-  const old = tapes.length < 8 ? undefined : tapes.shift();
-  if (old !== undefined) closeSync(old);
+  if (tapes.length === 8) closeSync(tapes.shift());
   const bytes = Buffer.alloc(10 + pick([0, 19, 20, 40, 41, 60, 61, 200, 1400, 65_536]), 0x11);
   const l4 = pick([20, 20, 24, 40, 40, 60]);
   bytes.set([pick([0, 1, 1]), pick([0, 1, 4, 5, 0x81, next(256)])]);
@@ -130,8 +129,13 @@ function tape() {
   if (bytes.length > 10) bytes[10] = pick([0x45, 0x46, 0x4f, 0x60, 0x60, next(256)]);
   if (bytes.length > 22 + l4) bytes[22 + l4] = pick([0x50, 0x80, next(256)]);
   writeFileSync(tapeFile, bytes);
-  tapes.push(openSync(tapeFile, constants.O_RDWR | constants.O_NONBLOCK));
-  return tapes.at(-1);
+  try {
+    tapes.push(openSync(tapeFile, constants.O_RDWR | constants.O_NONBLOCK));
+  } catch (error) {
+    // What the addon opened has taken them all.
+    if (error.code !== 'EMFILE') throw error;
+  }
+  return tapes.at(-1) ?? 0;
 }
 
 /** Well-formed calls, by function. One that is not here is reached by chance and by what it accepted before. */
@@ -151,9 +155,10 @@ const seeds = {
   aeadSeal: () => [of('registerSlab'), pick(lists), next(65)],
   aeadOpen: () => [of('registerSlab'), pick(lists), next(65)],
   tunOpen: () => ['espf%d', next(4), next(2)],
-  tunAttach: () => [next(3) > 0 ? tape() : of('tunOpen')],
-  tunRead: onRows('tunAttach'),
-  tunWrite: onRows('tunAttach'),
+  tunAttach: () => [next(3) > 0 ? of('tunOpen') : tape()],
+  tunFile: () => [next(3) > 0 ? tape() : of('tunOpen')],
+  tunRead: onRows('tunFile'),
+  tunWrite: onRows('tunFile'),
   udpOpen: () => [new Uint8Array(4), 4500 + next(2), Uint8Array.of(127, 0, 0, 1), 4500 + next(2)],
   udpSend: onRows('udpOpen'),
   udpReceive: onRows('udpOpen'),

@@ -111,12 +111,12 @@ function rowList(length: number): Int32Array {
   return list;
 }
 
-/** The addon reads and writes descriptors: a file serves as well as a device. */
+/** A file in the place of a device. */
 function read(content: Uint8Array, slab: FrameSlab): Uint8Array[] {
   const file = join(dir, 'in');
   writeFileSync(file, content);
   const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
-  const queue = binding!.tunAttach(fd);
+  const queue = binding!.tunFile(fd);
   const list = rowList(64);
   const id = binding!.registerList(list);
   try {
@@ -140,7 +140,7 @@ function read(content: Uint8Array, slab: FrameSlab): Uint8Array[] {
 function write(packets: readonly Uint8Array[], slab: FrameSlab): Uint8Array {
   const file = join(dir, 'out');
   const fd = openSync(file, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NONBLOCK);
-  const queue = binding!.tunAttach(fd);
+  const queue = binding!.tunFile(fd);
   const list = rowList(packets.length);
   const id = binding!.registerList(list);
   packets.forEach((p, i) => {
@@ -221,6 +221,60 @@ here('a super-packet read from a TUN', () => {
     for (let length = 1; length < 80; length++) read(good.slice(0, length), slab);
     const tooBig = read(superPacket({ payload: bytes(6000) }, 3000), slab);
     expect(tooBig).toEqual([Uint8Array.of(255), Uint8Array.of(255)]);
+  });
+
+  const MALFORMED = [Uint8Array.of(254)];
+  const L4_AT = 6;
+  it.each<[string, Partial<Shape>, (superPacket: Uint8Array) => void]>([
+    ['an IPv4 header longer than where TCP begins', {}, (s) => (s[10] = 0x46)],
+    ['an IPv4 header of the greatest length', {}, (s) => (s[10] = 0x4f)],
+    ['an IPv4 header shorter than where UDP begins', { udp: true }, (s) => (s[L4_AT] = 24)],
+    // Whose TCP header looks right.
+    [
+      'an IPv4 header of 16 bytes',
+      {},
+      (s) =>
+        s
+          .fill(0x44, 10, 11)
+          .fill(16, L4_AT, L4_AT + 1)
+          .fill(0x50, 38, 39),
+    ],
+    [
+      'an IPv4 header of none',
+      {},
+      (s) =>
+        s
+          .fill(0x40, 10, 11)
+          .fill(0, L4_AT, L4_AT + 1)
+          .fill(0x50, 22, 23),
+    ],
+    ['TCP inside the IPv6 header', { v6: true }, (s) => (s[L4_AT] = 39)],
+    ['a TCP header of 16 bytes', {}, (s) => (s[10 + 20 + 12] = 0x40)],
+    ['a TCP header longer than the packet', { payload: bytes(8) }, (s) => (s[10 + 20 + 12] = 0xf0)],
+    ['a TCP header and nothing behind it', { payload: bytes(40) }, (s) => (s[10 + 20 + 12] = 0xf0)],
+    ['TCP beyond the packet', {}, (s) => (s[L4_AT + 1] = 0xff)],
+    ['segments of no bytes', {}, (s) => s.fill(0, 4, 6)],
+    ['no sum to be made', {}, (s) => (s[0] = 0)],
+    ['an unknown way to be cut', {}, (s) => (s[1] = 3)],
+  ])('is malformed with %s', (_, shape, change) => {
+    const good = superPacket({ payload: bytes(3000), ...shape }, 1000);
+    const bad = good.slice();
+    change(bad);
+    expect(read(good, slab)[0]!.length).toBeGreaterThan(1);
+    expect(read(bad, slab)).toEqual(MALFORMED);
+  });
+
+  it('keeps the options of its IPv4 header, and sums them', () => {
+    const plain = superPacket({ payload: bytes(2500) }, 1000);
+    const whole = Uint8Array.from([...plain.subarray(0, 30), 7, 4, 4, 9, ...plain.subarray(30)]);
+    whole[10] = 0x46;
+    whole[L4_AT] = 24;
+    const cut = read(whole, slab);
+    expect(cut.map((p) => p.length)).toEqual([1044, 1044, 544]);
+    for (const p of cut) {
+      expect(sum(p.subarray(0, 24))).toBe(0xffff);
+      expect([...p.subarray(20, 24)]).toEqual([7, 4, 4, 9]);
+    }
   });
 });
 

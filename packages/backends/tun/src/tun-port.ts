@@ -1,4 +1,4 @@
-import { type Binding, load, slabId } from '@espalier/native';
+import { type Binding, errnoName, load, slabId } from '@espalier/native';
 import { type Burst, type FramePool, type FrameSlab, Row, RowState, resetRow } from '@espalier/wire';
 import { DropReason, type Port, type PortContext, XfrmError } from '@espalier/xfrm';
 import type { TunTicket } from './tun-device.ts';
@@ -7,12 +7,22 @@ const BATCH = 64;
 /** What the addon says of a packet that does not fit a frame; anything else is malformed. */
 const OVERSIZE = -1;
 
-/** Opens one queue on this worker. The descriptor stays the device's. */
+/**
+ * Opens one queue on this worker. The descriptor stays the device's. Throws XfrmError: SYSTEM when it is none of a TUN device
+ * as `TunDevice` opens them, NO_SPACE.
+ */
 export function openTunPort(ticket: TunTicket, context: PortContext): Port {
   const { binding } = load();
   if (binding === null)
     throw new XfrmError({ code: 'UNSUPPORTED', device: 'tun', what: 'TUN without the native addon' });
   return new TunPort(ticket.fd, binding, context);
+}
+
+function attachError(errno: string, fd: number): XfrmError {
+  if (errno === 'ENOSPC' || errno === 'ENOMEM')
+    return new XfrmError({ code: 'NO_SPACE', what: 'too many TUN queues here' });
+  const what = `descriptor ${fd} is no non-blocking queue of a TUN device with offload headers (${errno})`;
+  return new XfrmError({ code: 'SYSTEM', call: 'TUNGETIFF', errno, what });
 }
 
 class TunPort implements Port {
@@ -32,10 +42,12 @@ class TunPort implements Port {
     this.#slab = context.slab;
     this.#slabId = slabId(binding, context.slab);
     this.#pool = context.pool;
-    this.#listId = binding.registerList(this.#list);
     this.#queue = binding.tunAttach(fd);
-    if (this.#listId < 0 || this.#queue < 0)
-      throw new XfrmError({ code: 'NO_SPACE', what: 'too many TUN queues here' });
+    if (this.#queue < 0) throw attachError(errnoName(this.#queue), fd);
+    this.#listId = binding.registerList(this.#list);
+    if (this.#listId >= 0) return;
+    binding.tunDetach(this.#queue);
+    throw attachError('ENOSPC', fd);
   }
 
   /** Writes inner packets `[START, END)`; the frames are free again at once. A full device drops: NO_ROOM. */
