@@ -16,13 +16,12 @@
 static struct rte_mempool *pool;
 static struct rte_mbuf *mbufs[BUFFERS];
 static struct rte_ipsec_session session;
-static struct rte_crypto_sym_xform crypto;
+/* One of them, or with CBC both. */
+static struct rte_crypto_sym_xform crypto, hash;
 static struct rte_ipsec_sa_prm prm;
 static uint8_t header[L2 + L3] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0};
 
-static void prepare_sa(const char *device, const struct job *job) {
-  static uint8_t key[36];
-  int key_length = job->chacha ? 32 : 16;
+static void prepare_aead(const struct job *job, uint8_t *key, int key_length) {
   material(key, key_length + 4);
   crypto.type = RTE_CRYPTO_SYM_XFORM_AEAD;
   crypto.aead.op = job->encap ? RTE_CRYPTO_AEAD_OP_ENCRYPT : RTE_CRYPTO_AEAD_OP_DECRYPT;
@@ -33,8 +32,35 @@ static void prepare_sa(const char *device, const struct job *job) {
   crypto.aead.iv.length = 12;
   crypto.aead.digest_length = 16;
   crypto.aead.aad_length = 12;
-  prm.ipsec_xform.spi = SPI;
   memcpy(&prm.ipsec_xform.salt, key + key_length, 4);
+  prm.crypto_xform = &crypto;
+}
+
+static void prepare_cbc(const struct job *job, uint8_t *key) {
+  material(key, 16 + 32);
+  crypto.type = RTE_CRYPTO_SYM_XFORM_CIPHER;
+  crypto.cipher.op = job->encap ? RTE_CRYPTO_CIPHER_OP_ENCRYPT : RTE_CRYPTO_CIPHER_OP_DECRYPT;
+  crypto.cipher.algo = RTE_CRYPTO_CIPHER_AES_CBC;
+  crypto.cipher.key.data = key;
+  crypto.cipher.key.length = 16;
+  crypto.cipher.iv.offset = 0;
+  crypto.cipher.iv.length = 16;
+  hash.type = RTE_CRYPTO_SYM_XFORM_AUTH;
+  hash.auth.op = job->encap ? RTE_CRYPTO_AUTH_OP_GENERATE : RTE_CRYPTO_AUTH_OP_VERIFY;
+  hash.auth.algo = RTE_CRYPTO_AUTH_SHA256_HMAC;
+  hash.auth.key.data = key + 16;
+  hash.auth.key.length = 32;
+  hash.auth.digest_length = 16;
+  if (job->encap) crypto.next = &hash;
+  else hash.next = &crypto;
+  prm.crypto_xform = job->encap ? &crypto : &hash;
+}
+
+static void prepare_sa(const char *device, const struct job *job) {
+  static uint8_t key[48];
+  if (job->cbc) prepare_cbc(job, key);
+  else prepare_aead(job, key, job->chacha ? 32 : 16);
+  prm.ipsec_xform.spi = SPI;
   prm.ipsec_xform.options.esn = 1;
   prm.ipsec_xform.options.ecn = 1;
   prm.ipsec_xform.direction = job->encap ? RTE_SECURITY_IPSEC_SA_DIR_EGRESS : RTE_SECURITY_IPSEC_SA_DIR_INGRESS;
@@ -42,7 +68,6 @@ static void prepare_sa(const char *device, const struct job *job) {
   prm.ipsec_xform.mode = RTE_SECURITY_IPSEC_SA_MODE_TUNNEL;
   prm.ipsec_xform.tunnel.type = RTE_SECURITY_IPSEC_TUNNEL_IPV4;
   prm.ipsec_xform.replay_win_sz = 1024;
-  prm.crypto_xform = &crypto;
   struct rte_ipv4_hdr *ip = (void *)(header + L2);
   ip->version_ihl = 0x45;
   ip->time_to_live = 64;
@@ -65,7 +90,7 @@ static void prepare_sa(const char *device, const struct job *job) {
   if (rte_cryptodev_start((uint8_t)id)) fail("rte_cryptodev_start");
   session.type = RTE_SECURITY_ACTION_TYPE_CPU_CRYPTO;
   session.crypto.dev_id = (uint8_t)id;
-  session.crypto.ses = rte_cryptodev_sym_session_create((uint8_t)id, &crypto, sessions);
+  session.crypto.ses = rte_cryptodev_sym_session_create((uint8_t)id, prm.crypto_xform, sessions);
   if (!session.crypto.ses) fail("the device takes no such session");
   int size = rte_ipsec_sa_size(&prm);
   if (size < 0) fail("rte_ipsec_sa_size");
@@ -106,7 +131,7 @@ static void run_burst(int from, int encap) {
 
 int main(int argc, char **argv) {
   struct job job = read_job(argc, argv);
-  const char *device = job.chacha ? "crypto_aesni_mb" : "crypto_aesni_gcm";
+  const char *device = job.chacha || job.cbc ? "crypto_aesni_mb" : "crypto_aesni_gcm";
   char vdev[64];
   snprintf(vdev, sizeof vdev, "--vdev=%s", device);
   char *eal[] = {argv[0], "--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "-m", "256", "--log-level=4", vdev};

@@ -16,7 +16,9 @@
 #define WARM_UP_NS 500000000ull
 
 struct job {
-  int chacha, size, encap;
+  /* aes128gcm16, or one of these. */
+  int chacha, cbc;
+  int size, encap;
   /* Seals STORE frames into the file, opens those that are in it, or measures. */
   enum { SEAL, OPEN, MEASURE } what;
   const char *file;
@@ -35,7 +37,7 @@ static void run_burst(int from, int encap);
 static uint8_t store[STORE][LARGEST];
 static unsigned lengths[STORE];
 
-/* Cipher key, then salt: 3, 6, 9, ... */
+/* Cipher key, then salt or HMAC key: 3, 6, 9, ... */
 static inline void material(uint8_t *to, int length) {
   for (int i = 0; i < length; i++) to[i] = (uint8_t)(i * 3 + 3);
 }
@@ -81,6 +83,7 @@ static inline unsigned read_frame(FILE *f, uint8_t *p) {
 static struct job read_job(int argc, char **argv) {
   if (argc != 6) fail("usage: PROGRAM ALGORITHM SIZE seal|open|encap|decap FILE MS");
   struct job job = {.chacha = strcmp(argv[1], "chacha20poly1305") == 0,
+                    .cbc = strcmp(argv[1], "aes128cbc-sha256") == 0,
                     .size = atoi(argv[2]),
                     .encap = strcmp(argv[3], "seal") == 0 || strcmp(argv[3], "encap") == 0,
                     .what = strcmp(argv[3], "seal") == 0   ? SEAL
