@@ -19,6 +19,7 @@ export {
   type BondMode,
   candidates,
   eligibility,
+  JOIN_REFUSED,
   type JoinRefused,
   keptOut,
   type Place,

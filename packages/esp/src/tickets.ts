@@ -24,7 +24,7 @@ interface SaTicket {
 
 /**
  * What the outer header of a tunnel takes from the inner one and what it does not (RFC 4301 5.1.2). Transport mode keeps
- * the packet's own header and looks at `df` and `mtu` alone.
+ * the packet's own header, DF and all, and looks at none of these.
  */
 export interface OuterOptions {
   /** Outer TTL or hop limit; 64 when absent. */

@@ -1,10 +1,11 @@
 /** What may stand in a config file: names, types and ranges, each with the sentence that an error shows as "expected". */
-import { type BondMode, XMIT_HASH_POLICIES } from '@espalier/bond';
+import { AD_SELECTS, type BondMode, JOIN_REFUSED, XMIT_HASH_POLICIES } from '@espalier/bond';
 import { ESP_UDP_PORT } from '@espalier/wire';
 import { ALGORITHM_NAMES, NO_HANDLE_NAMES, SPREADS } from '@espalier/xfrm';
 import * as v from 'valibot';
 import {
   address,
+  dscp,
   hex,
   integer,
   interfaceName,
@@ -12,10 +13,12 @@ import {
   mac,
   oneOf,
   path,
+  ports,
   prefix,
   prefix4,
   protocol,
   spi,
+  wordOr,
   yesOrNo,
 } from './config-values.ts';
 import { ENGINE_NAMES } from './engine.ts';
@@ -26,8 +29,7 @@ const MODES = ['active-backup', 'balance-xor', '802.3ad'] as const satisfies rea
 const port = integer(1, 65_535, 'a port');
 
 const idle = integer(1, 3600, 'seconds without a packet');
-const bytesOrMtu = (from: number): v.GenericSchema<unknown, number | 'mtu'> =>
-  v.union([v.literal('mtu'), integer(from, 9000, 'bytes')], `mtu, or bytes from ${from} to 9000`);
+const bytesOrMtu = (from: number): v.GenericSchema<unknown, number | 'mtu'> => wordOr(['mtu'], from, 9000, 'bytes');
 
 const lower = v.variant(
   'kind',
@@ -58,13 +60,43 @@ const lower = v.variant(
   'one of af-packet, af-xdp, mock, udp',
 );
 
+/** What inner packets are matched by. */
+const matched = {
+  source: prefix,
+  destination: prefix,
+  protocol: v.optional(protocol, 'any'),
+  sourcePorts: v.exactOptional(ports),
+  destinationPorts: v.exactOptional(ports),
+};
+const selector = v.strictObject(matched, 'a selector: source, destination, protocol, sourcePorts, destinationPorts');
+
+const outer = v.strictObject(
+  {
+    ttl: v.exactOptional(wordOr(['copy'], 1, 255, 'hops')),
+    df: v.exactOptional(oneOf(['copy', 'set', 'clear'])),
+    dscp: v.exactOptional(dscp),
+    ecn: v.exactOptional(oneOf(['normal', 'compatibility'])),
+    flowLabel: v.exactOptional(wordOr(['copy', 'flow'], 0, 0xf_ffff, 'a flow label')),
+  },
+  'an outer header: ttl, df, dscp, ecn, flowLabel',
+);
+
+const encap = v.strictObject(
+  {
+    sport: v.optional(wordOr(['flow'], 1, 65_535, 'a port'), ESP_UDP_PORT),
+    dport: v.optional(port, ESP_UDP_PORT),
+  },
+  'UDP ports: sport, dport',
+);
+
 const count = v.exactOptional(integer(1, Number.MAX_SAFE_INTEGER, 'how many'));
 const seconds = v.exactOptional(integer(1, 1_000_000_000, 'seconds'));
 
 const sa = v.strictObject(
   {
     name: label,
-    replaces: v.optional(label),
+    replaces: v.exactOptional(label),
+    mode: v.optional(oneOf(['tunnel', 'transport']), 'tunnel'),
     direction: oneOf(['in', 'out']),
     spi,
     source: address,
@@ -75,7 +107,7 @@ const sa = v.strictObject(
     window: v.optional(integer(32, 1 << 20, 'numbers in the replay window'), 4096),
     offload: v.optional(oneOf(['crypto', 'none']), 'crypto'),
     noHandle: v.optional(oneOf(NO_HANDLE_NAMES), 'drop'),
-    spread: v.optional(oneOf(SPREADS)),
+    spread: v.exactOptional(oneOf(SPREADS)),
     peer: v.optional(
       v.strictObject(
         {
@@ -86,12 +118,12 @@ const sa = v.strictObject(
         'the peer: window, rate, skewMs',
       ),
     ),
-    encap: v.exactOptional(
-      v.strictObject(
-        { sport: v.optional(port, ESP_UDP_PORT), dport: v.optional(port, ESP_UDP_PORT) },
-        'UDP ports: sport, dport',
-      ),
+    outer: v.exactOptional(outer),
+    encap: v.exactOptional(encap),
+    original: v.exactOptional(
+      v.strictObject({ source: address, destination: address }, "the peer's own addresses: source, destination"),
     ),
+    checkPadding: v.exactOptional(yesOrNo),
     mss: v.exactOptional(bytesOrMtu(64)),
     tfc: v.exactOptional(bytesOrMtu(1)),
     dummies: v.exactOptional(
@@ -101,7 +133,7 @@ const sa = v.strictObject(
       ),
     ),
     keepaliveSeconds: v.exactOptional(idle),
-    lifetime: v.optional(
+    lifetime: v.exactOptional(
       v.strictObject(
         {
           softPackets: count,
@@ -114,21 +146,14 @@ const sa = v.strictObject(
         'a lifetime: softPackets, hardPackets, softBytes, hardBytes, softSeconds, hardSeconds',
       ),
     ),
-    selectors: v.optional(
-      v.array(
-        v.strictObject({ source: prefix, destination: prefix }, 'a selector: source, destination'),
-        'a list of selectors',
-      ),
-    ),
+    selectors: v.exactOptional(v.array(selector, 'a list of selectors')),
   },
   'an SA: name, direction, spi, source, destination, algorithm, key ...',
 );
 
 const policy = v.strictObject(
   {
-    source: prefix,
-    destination: prefix,
-    protocol: v.optional(protocol, 'any'),
+    ...matched,
     action: oneOf(['protect', 'bypass', 'discard']),
     sa: v.optional(label),
   },
@@ -145,6 +170,10 @@ export const config = v.strictObject(
         name: v.optional(label, 'bond0'),
         mode: v.optional(oneOf(MODES), '802.3ad'),
         resilient: v.optional(yesOrNo, false),
+        adSelect: v.exactOptional(oneOf(AD_SELECTS)),
+        upDelay: v.optional(integer(0, 60_000, 'milliseconds'), 0),
+        downDelay: v.optional(integer(0, 60_000, 'milliseconds'), 0),
+        joinRefused: v.exactOptional(oneOf(JOIN_REFUSED)),
         xmitHashPolicy: v.optional(oneOf(XMIT_HASH_POLICIES), 'layer3+4'),
         mac: v.optional(mac),
         peerMac: v.optional(mac),
@@ -215,3 +244,4 @@ export const config = v.strictObject(
 );
 export type Parsed = v.InferOutput<typeof config>;
 export type ParsedSa = Parsed['sas'][number];
+export type ParsedSelector = v.InferOutput<typeof selector>;

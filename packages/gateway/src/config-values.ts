@@ -1,4 +1,5 @@
 /** The words of a config file: text in, typed values out. Each carries the sentence that an error shows as "expected". */
+import type { PortRange } from '@espalier/xfrm';
 import ipaddr from 'ipaddr.js';
 import * as v from 'valibot';
 
@@ -24,9 +25,27 @@ export function oneOf<const T extends string>(words: readonly T[]): v.GenericSch
   return v.picklist(words, `one of ${words.join(', ')}`) as v.GenericSchema<unknown, T>;
 }
 
-export function integer(from: number, to: number, unit: string): v.GenericSchema<unknown, number> {
-  const expected = `${unit}, an integer from ${from} to ${to}`;
+export function integer(
+  from: number,
+  to: number,
+  unit: string,
+  expected = `${unit}, an integer from ${from} to ${to}`,
+): v.GenericSchema<unknown, number> {
   return v.pipe(v.number(expected), v.integer(expected), v.minValue(from, expected), v.maxValue(to, expected));
+}
+
+/** One of some words, or an integer. */
+export function wordOr<const T extends string>(
+  words: readonly T[],
+  from: number,
+  to: number,
+  unit: string,
+): v.GenericSchema<unknown, T | number> {
+  const expected = `${words.join(', ')}, or ${unit} from ${from} to ${to}`;
+  return v.union([v.picklist(words, expected), integer(from, to, unit, expected)], expected) as v.GenericSchema<
+    unknown,
+    T | number
+  >;
 }
 
 export const yesOrNo: v.GenericSchema<unknown, boolean> = v.boolean('true or false');
@@ -96,9 +115,50 @@ export const protocol: v.GenericSchema<unknown, number | null> = v.union(
       v.transform(() => null),
     ),
     text(PROTOCOL, (s) => PROTOCOLS[s] ?? null),
-    integer(0, 255, 'a protocol number'),
+    integer(0, 255, 'a protocol number', PROTOCOL),
   ],
   PROTOCOL,
+);
+
+const PORTS = 'a port, a range such as "1024-65535", or opaque';
+export const ports: v.GenericSchema<unknown, PortRange> = v.union(
+  [
+    v.literal('opaque'),
+    v.pipe(
+      integer(0, 65_535, 'a port', PORTS),
+      v.transform((port): PortRange => [port, port]),
+    ),
+    text(PORTS, (s): PortRange | null => {
+      const [, first, last = first] = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(s) ?? [];
+      const [from, to] = [Number(first), Number(last)];
+      return from <= to && to <= 65_535 ? [from, to] : null;
+    }),
+  ],
+  PORTS,
+);
+
+/** Outer DSCPs by inner ones; `others` for those that are not in the map. */
+export interface DscpMap {
+  readonly others: number | 'copy';
+  readonly map: Readonly<Record<number, number>>;
+}
+
+const DSCP = 'copy, a DSCP from 0 to 63, or a map of them such as { 46: 46, others: 0 }';
+const oneDscp = integer(0, 63, 'a DSCP', DSCP);
+export const dscp: v.GenericSchema<unknown, number | 'copy' | DscpMap> = v.union(
+  [
+    v.literal('copy'),
+    oneDscp,
+    v.pipe(
+      v.objectWithRest({ others: v.optional(v.union([v.literal('copy'), oneDscp], DSCP), 'copy') }, oneDscp),
+      v.check(
+        ({ others: _, ...map }) => Object.keys(map).every((key) => /^\d{1,2}$/.test(key) && Number(key) < 64),
+        DSCP,
+      ),
+      v.transform(({ others, ...map }): DscpMap => ({ others, map })),
+    ),
+  ],
+  DSCP,
 );
 
 export const hex: v.GenericSchema<unknown, Uint8Array> = text(

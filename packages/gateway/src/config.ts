@@ -10,7 +10,7 @@ import { config } from './config-schema.ts';
 import type { GatewayPlan } from './plan.ts';
 
 /** Characters of the longest file: the greatest number of SAs with everything said takes half of it. */
-const LONGEST = 1 << 18;
+const LONGEST = 1 << 19;
 
 /** Reads and parses. Throws XfrmError CONFIG. */
 export function loadConfig(file: string): GatewayPlan {

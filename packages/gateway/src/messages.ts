@@ -82,6 +82,7 @@ export type Order =
 /** An error as it crosses between threads. */
 export type Failure =
   | { readonly kind: 'xfrm'; readonly detail: XfrmErrorDetail }
+  | { readonly kind: 'range'; readonly text: string }
   | { readonly kind: 'bug'; readonly text: string };
 
 /** Every order is answered once; the start of a worker is order 0. */
@@ -92,10 +93,12 @@ export interface Answer {
 
 export function failureOf(error: unknown): Failure {
   if (error instanceof XfrmError) return { kind: 'xfrm', detail: error.detail };
+  if (error instanceof RangeError) return { kind: 'range', text: error.message };
   return { kind: 'bug', text: error instanceof Error ? (error.stack ?? error.message) : String(error) };
 }
 
 /** The error on the thread that asked. */
 export function errorOf(failure: Failure): Error {
-  return failure.kind === 'xfrm' ? new XfrmError(failure.detail) : new Error(failure.text);
+  if (failure.kind === 'xfrm') return new XfrmError(failure.detail);
+  return failure.kind === 'range' ? new RangeError(failure.text) : new Error(failure.text);
 }

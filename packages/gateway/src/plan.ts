@@ -1,5 +1,5 @@
-import type { BondMode, XmitHashPolicy } from '@espalier/bond';
-import type { SelectorTicket } from '@espalier/esp';
+import type { AdSelect, BondMode, JoinRefused, XmitHashPolicy } from '@espalier/bond';
+import type { OuterOptions, SelectorTicket } from '@espalier/esp';
 import type { AlgorithmName, NoHandleName, PolicyTicket, Spread } from '@espalier/xfrm';
 import type { EngineName } from './engine.ts';
 import type { RekeyOptions } from './rekey.ts';
@@ -44,6 +44,8 @@ export interface AuditPlan {
 export interface SaPlan {
   readonly name: string;
   readonly direction: 'in' | 'out';
+  /** `tunnel` when absent. In transport mode packets keep their headers: it is for the two hosts' own addresses. */
+  readonly mode?: 'tunnel' | 'transport';
   readonly spi: number;
   /** Outer addresses, 4 or 16 bytes. */
   readonly source: Uint8Array;
@@ -56,12 +58,23 @@ export interface SaPlan {
   readonly window: number;
   readonly offload: 'crypto' | 'none';
   readonly noHandle: NoHandleName;
+  /** Outbound, tunnel mode: what the outer header takes from the inner one; as OuterOptions has it when absent. */
+  readonly outer?: OuterOptions;
   /** Outbound only; `sa` when absent. */
   readonly spread?: Spread;
   /** Packets and bytes of inner packets, all workers together, and time; none when absent. */
   readonly lifetime?: LifetimePlan;
   /** UDP encapsulation (RFC 3948) on lowers that have no sockets of their own; none when absent or null. */
   readonly encap?: { readonly sport: number; readonly dport: number } | null;
+  /** Outbound with `encap`: UDP source port by inner flow, from 49152 on, instead of `encap.sport`. */
+  readonly portEntropy?: boolean;
+  /**
+   * Inbound, transport mode with `encap`: the addresses under the peer's checksums, before a NAT changed them (NAT-OA, RFC
+   * 3947 5.2); checksums are computed anew when absent.
+   */
+  readonly original?: { readonly source: Uint8Array; readonly destination: Uint8Array };
+  /** Inbound: whether padding has to read 1, 2, 3 ...; true when absent. */
+  readonly checkPadding?: boolean;
   /** Inner TCP SYNs: most bytes of a segment, or (outbound) what the MTU takes; as they are when absent. */
   readonly mss?: number | 'mtu';
   /** Outbound: bytes to which inner packets are padded (TFC, RFC 4303 2.7), or to what the MTU takes; not when absent. */
@@ -139,6 +152,13 @@ export interface GatewayPlan {
     readonly policy: XmitHashPolicy;
     /** A change of members moves only that member's flows; false when absent. */
     readonly resilient?: boolean;
+    /** Which aggregator of several; counts once partners are told (`gateway.bond.setPartner`): LACP is not spoken here. */
+    readonly adSelect?: AdSelect;
+    /** Milliseconds that a link must have been up, or down, before it counts; 0 when absent. Looked at every 50 ms. */
+    readonly upDelay?: number;
+    readonly downDelay?: number;
+    /** What becomes of a link that comes back and cannot take every SA; `keep-out` when absent. */
+    readonly joinRefused?: JoinRefused;
     /** Source of what is sent on every slave; that of the first slave when absent, as in the kernel. */
     readonly mac?: Uint8Array;
     /** Link address of the peer on every slave, Ethernet only; from the kernel's neighbour tables, slave by slave, when absent. */

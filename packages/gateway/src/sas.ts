@@ -158,7 +158,7 @@ export class Sas {
 
   async #install(plan: SaPlan, undo: Undo): Promise<Entry> {
     const { bond, workers } = this.#o;
-    const { direction, spi, source, destination, algorithm, esn, offload, encap = null } = plan;
+    const { direction, mode = 'tunnel', spi, source, destination, algorithm, esn, offload, encap = null } = plan;
     const keyPrint = this.#keyPrint(plan.key);
     if (this.#keyPrints.has(keyPrint))
       throw new XfrmError({ code: 'EXISTS', what: `the key of SA "${plan.name}" is or was that of another SA` });
@@ -169,7 +169,7 @@ export class Sas {
     const key = SaKey.import(algorithm, plan.key);
     undo.push(() => key.wipe());
     const { icvLength } = ALGORITHMS[algorithm];
-    const identity = { spi, source, destination, mode: 'tunnel' as const, algorithm, icvLength, esn, encap };
+    const identity = { spi, source, destination, mode, algorithm, icvLength, esn, encap };
     const sa = this.#sad.add({
       ...identity,
       direction,
@@ -216,13 +216,15 @@ export class Sas {
       window = ReplayWindow.create({ ...options, memory, offset: place(ReplayWindow.byteLength(options)) });
       await marks?.admitInbound(slot, plan.key, window);
       admitted = window.top();
-      const { selectors, mss } = plan;
+      const { selectors, mss, original, checkPadding } = plan;
       await workers.tellAll({
         type: 'add-in',
         ticket: {
           ...common,
           window: { memory, offset: window.offset },
           ...(selectors === undefined ? {} : { selectors }),
+          ...(original === undefined ? {} : { original }),
+          ...(checkPadding === undefined ? {} : { checkPadding }),
           ...(typeof mss === 'number' ? { mss } : {}),
         },
       });
@@ -230,7 +232,7 @@ export class Sas {
       const marked = marks !== null;
       allocator = SequenceAllocator.create({ esn, marked, memory, offset: place(SequenceAllocator.byteLength()) });
       await marks?.admitOutbound(slot, plan.key, allocator);
-      const { noHandle, spread, mss, tfc } = plan;
+      const { noHandle, spread, mss, tfc, outer, portEntropy } = plan;
       await workers.tellAll({
         type: 'add-out',
         ticket: {
@@ -238,6 +240,8 @@ export class Sas {
           allocator: { memory, offset: allocator.offset },
           offload: offload === 'crypto',
           noHandle,
+          ...outer,
+          ...(portEntropy === undefined ? {} : { portEntropy }),
           ...(spread === undefined ? {} : { spread }),
           ...(mss === undefined ? {} : { mss }),
           ...(tfc === undefined ? {} : { tfc }),

@@ -1,40 +1,26 @@
 import { inspect } from 'node:util';
-import { type AuditEvent, onEvents } from 'espalier';
-import { afterEach, describe, expect, it } from 'vitest';
-import { Pair, packet, planOf, saOf } from './pair.ts';
+import { describe, expect, it } from 'vitest';
+import { listen, Pair, packet, planOf, saOf, tidy } from './pair.ts';
 
-let pair: Pair | null = null;
-let deafen = (): void => undefined;
-afterEach(async () => {
-  deafen();
-  await pair?.close();
-  pair = null;
-});
-
-function listen(): AuditEvent[] {
-  const events: AuditEvent[] = [];
-  deafen = onEvents((event) => {
-    if (event.type === 'audit') events.push(event);
-  });
-  return events;
-}
+let pair: Pair;
+tidy();
 
 /** A frame of A's to B, as it was on the wire, and its link. */
 async function caught(): Promise<[Uint8Array, number]> {
   let got: [Uint8Array, number] | null = null;
-  pair!.filter = (frame, from, link) => {
+  pair.filter = (frame, from, link) => {
     if (from === 0) got = [frame, link];
     return true;
   };
-  pair!.hosts[0]![0]!.write(packet(0, 1));
-  await pair!.until(() => pair!.read(1).length === 1, 'one packet');
+  pair.hosts[0]![0]!.write(packet(0, 1));
+  await pair.until(() => pair.read(1).length === 1, 'one packet');
   return got!;
 }
 
 describe('the audit', () => {
   it('tells of a replay, a forgery and a stranger: SA, SPI, number, addresses, date', async () => {
     pair = await Pair.open([planOf(0), planOf(1, { audit: { perSecond: 10, burst: 50 } })]);
-    const events = listen();
+    const events = listen(1, 'audit');
     const began = Date.now();
     const [frame, link] = await caught();
     pair.inject(frame, 0, link);
@@ -64,12 +50,12 @@ describe('the audit', () => {
     let now = 0;
     const audit = { perSecond: 2, burst: 3 };
     pair = await Pair.open([planOf(0), planOf(1, { audit })], { clock: () => now });
-    const events = listen();
+    const events = listen(1, 'audit');
     const [frame, link] = await caught();
     const flood = async (count: number): Promise<void> => {
-      const goal = (pair!.gateways[1]!.stats().drops.REPLAYED ?? 0) + count;
-      for (let i = 0; i < count; i++) expect(pair!.inject(frame, 0, link)).toBe(true);
-      await pair!.until(() => pair!.gateways[1]!.stats().drops.REPLAYED === goal, 'all of them refused');
+      const goal = (pair.gateways[1]!.stats().drops.REPLAYED ?? 0) + count;
+      for (let i = 0; i < count; i++) expect(pair.inject(frame, 0, link)).toBe(true);
+      await pair.until(() => pair.gateways[1]!.stats().drops.REPLAYED === goal, 'all of them refused');
       await new Promise((resolve) => setTimeout(resolve, 150));
     };
     await flood(100);
@@ -82,10 +68,10 @@ describe('the audit', () => {
 
   it('is off unless asked for', async () => {
     pair = await Pair.open();
-    const events = listen();
+    const events = listen(1, 'audit');
     const [frame, link] = await caught();
     pair.inject(frame, 0, link);
-    await pair.until(() => pair!.gateways[1]!.stats().drops.REPLAYED === 1, 'refused');
+    await pair.until(() => pair.gateways[1]!.stats().drops.REPLAYED === 1, 'refused');
     await new Promise((resolve) => setTimeout(resolve, 150));
     expect(events).toEqual([]);
   });

@@ -73,6 +73,51 @@ describe('a config file', () => {
     expect(complaint(JSON.stringify(nowhere)).message).toContain('bond.peerMac');
   });
 
+  it('asks for transport mode, and for everything that ESP can do with a header', () => {
+    const here = { ...base.policies[0], source: '192.0.2.1/32', destination: '192.0.2.2' };
+    const ports = { protocol: 'tcp', sourcePorts: '1024-65535', destinationPorts: 443 };
+    const out = sa({ mode: 'transport', encap: { sport: 'flow' } });
+    const into = sa({
+      name: 'in',
+      direction: 'in',
+      key: KEY2,
+      mode: 'transport',
+      encap: {},
+      original: { source: '10.0.0.1', destination: '10.0.0.2' },
+      checkPadding: false,
+      selectors: [{ source: '0.0.0.0/0', destination: '0.0.0.0/0', ...ports }],
+    });
+    const tunnel = sa({
+      name: 'o2',
+      spi: 0x2000,
+      key: `${KEY2.slice(0, -1)}0`,
+      outer: { ttl: 'copy', df: 'clear', dscp: { 46: 10, others: 0 }, ecn: 'compatibility', flowLabel: 'flow' },
+    });
+    const links = bond({
+      upDelay: 200,
+      downDelay: 100,
+      joinRefused: 'software',
+      adSelect: 'bandwidth',
+      resilient: true,
+    });
+    const text = JSON.stringify({ ...base, ...links, sas: [out, into, tunnel], policies: [{ ...here, ...ports }] });
+    const plan = parseConfig(text, 'gw.json');
+    expect(plan.bond).toMatchObject({ upDelay: 200, downDelay: 100, joinRefused: 'software', adSelect: 'bandwidth' });
+    expect(plan.sas).toMatchObject([
+      { mode: 'transport', encap: { sport: 4500, dport: 4500 }, portEntropy: true },
+      {
+        mode: 'transport',
+        original: { source: Uint8Array.of(10, 0, 0, 1), destination: Uint8Array.of(10, 0, 0, 2) },
+        checkPadding: false,
+        selectors: [{ protocol: 6, sourcePorts: [1024, 65_535], destinationPorts: [443, 443] }],
+      },
+      { mode: 'tunnel', outer: { ttl: 'copy', df: 'clear', ecn: 'compatibility', flowLabel: 'flow' } },
+    ]);
+    const table = plan.sas[2]!.outer!.dscp as number[];
+    expect([table.length, table[46], table[45]]).toEqual([64, 10, 0]);
+    expect(plan.policies).toMatchObject([{ protocol: 6, sourcePorts: [1024, 65_535], destinationPorts: [443, 443] }]);
+  });
+
   it('is refused in good time when it is cut, huge, deep, or aliases of aliases', () => {
     const bad = {
       cut: JSON.stringify(base).slice(0, 200),
@@ -236,6 +281,87 @@ describe('a config file', () => {
       'sas[0].encap',
       /UDP sockets/,
       'a value',
+    ],
+    ['an unknown mode of an SA', onlySa({ mode: 'beet' }), 'sas[0].mode', /tunnel, transport/, '"beet"'],
+    [
+      "transport mode for somebody else's packets",
+      onlySa({ mode: 'transport' }),
+      'policies[0].source',
+      /the source of SA "out" itself/,
+      undefined,
+    ],
+    [
+      'transport mode over sockets',
+      {
+        bond: { lowers: [{ kind: 'udp', name: 'u0', local: '192.0.2.1', peer: '192.0.2.2' }] },
+        ...onlySa({ mode: 'transport' }),
+      },
+      'sas[0].mode',
+      /tunnel: .* UDP sockets/,
+      'transport',
+    ],
+    [
+      'an outer header in transport mode',
+      onlySa({ mode: 'transport', outer: { ttl: 9 } }),
+      'sas[0].outer',
+      /keeps its header/,
+      'a value',
+    ],
+    ['TFC padding in transport mode', onlySa({ mode: 'transport', tfc: 900 }), 'sas[0].tfc', /no TFC/, '900'],
+    [
+      'an outer header inbound',
+      { sas: [sa(), sa({ name: 'in', direction: 'in', key: KEY2, outer: {} })] },
+      'sas[1].outer',
+      /inbound/,
+      'a value',
+    ],
+    ['a TTL of no hop', onlySa({ outer: { ttl: 0 } }), 'sas[0].outer.ttl', /copy, or hops from 1 to 255/, '0'],
+    ['a DSCP of 7 bits', onlySa({ outer: { dscp: 64 } }), 'sas[0].outer.dscp', /DSCP from 0 to 63/, '64'],
+    ['a map from no DSCP', onlySa({ outer: { dscp: { 64: 1 } } }), 'sas[0].outer.dscp', /0 to 63/, 'a map'],
+    ['a map to no DSCP', onlySa({ outer: { dscp: { 6: 64 } } }), 'sas[0].outer.dscp', /0 to 63/, 'a map'],
+    [
+      'a flow label of 21 bits',
+      onlySa({ outer: { flowLabel: 2 ** 20 } }),
+      'sas[0].outer.flowLabel',
+      /1048575/,
+      '1048576',
+    ],
+    ['an unknown DF', onlySa({ outer: { df: 'no' } }), 'sas[0].outer.df', /copy, set, clear/, '"no"'],
+    [
+      'ports by flow inbound',
+      { sas: [sa(), sa({ name: 'in', direction: 'in', key: KEY2, encap: { sport: 'flow' } })] },
+      'sas[1].encap.sport',
+      /the peer chooses/,
+      'flow',
+    ],
+    [
+      'keepalives for ports by flow',
+      onlySa({ encap: { sport: 'flow' }, keepaliveSeconds: 20 }),
+      'sas[0].keepaliveSeconds',
+      /no one mapping/,
+      undefined,
+    ],
+    [
+      'original addresses in tunnel mode',
+      {
+        sas: [
+          sa(),
+          sa({ name: 'in', direction: 'in', key: KEY2, original: { source: '10.0.0.1', destination: '10.0.0.2' } }),
+        ],
+      },
+      'sas[1].original',
+      /without mode transport/,
+      'a value',
+    ],
+    ['no look at padding outbound', onlySa({ checkPadding: false }), 'sas[0].checkPadding', /outbound/, undefined],
+    ['ports that end before they begin', policy({ sourcePorts: '9-8' }), 'policies[0].sourcePorts', /a port/, '"9-8"'],
+    ['a port of 17 bits', policy({ destinationPorts: 65_536 }), 'policies[0].destinationPorts', /a port/, '65536'],
+    [
+      'aggregators where there are none',
+      bond({ mode: 'balance-xor', adSelect: 'count' }),
+      'bond.adSelect',
+      /no aggregators/,
+      'count',
     ],
     ['a rekey without end', { rekey: { overlap: -1 } }, 'rekey.overlap', /seconds/, '-1'],
     ['selectors outbound', onlySa({ selectors: [] }), 'sas[0].selectors', /policies choose/, undefined],

@@ -1,15 +1,12 @@
 import { get } from 'node:http';
 import { serveMetrics } from 'espalier';
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { openMetrics } from '../src/metrics.ts';
 import { status } from '../src/status.ts';
-import { Pair, packet, planOf, saOf } from './pair.ts';
+import { Pair, packet, planOf, saOf, tidy } from './pair.ts';
 
-let pair: Pair | null = null;
-afterEach(async () => {
-  await pair?.close();
-  pair = null;
-});
+let pair: Pair;
+tidy();
 
 /** A line of OpenMetrics text: comment, or name, labels, number. */
 const SAMPLE = /^[a-z_]+(\{[a-z_]+="([^"\\\n]|\\["\\n])*"(,[a-z_]+="([^"\\\n]|\\["\\n])*")*\})? -?\d+(\.\d+)?$/;
@@ -22,8 +19,8 @@ async function afterSomeTraffic(): Promise<Pair> {
   pair.hosts[0]![0]!.write(packet(0, 10, 1460));
   let got = 0;
   await pair.until(() => {
-    got += pair!.read(1).length;
-    return got === 10 && pair!.gateways[0]!.stats().answers === 1;
+    got += pair.read(1).length;
+    return got === 10 && pair.gateways[0]!.stats().answers === 1;
   }, 'ten packets');
   return pair;
 }

@@ -4,7 +4,16 @@
  */
 import { join } from 'node:path';
 import { MockDevice, type MockDeviceOptions, MockTun, MockTunQueue, MockWire } from '@espalier/mock';
-import { Gateway, type GatewayOptions, type GatewayPlan, type PolicyPlan, type SaPlan } from 'espalier';
+import {
+  Gateway,
+  type GatewayEvent,
+  type GatewayOptions,
+  type GatewayPlan,
+  onEvents,
+  type PolicyPlan,
+  type SaPlan,
+} from 'espalier';
+import { afterEach } from 'vitest';
 import { bundleWorker } from '../../../scripts/bundle.ts';
 
 export const LINKS = 2;
@@ -13,9 +22,30 @@ const RING_SLOTS = 512;
 const OUTER = [Uint8Array.of(192, 0, 2, 1), Uint8Array.of(192, 0, 2, 2)] as const;
 const MACS = [Uint8Array.of(2, 0, 0, 0, 0, 0xa), Uint8Array.of(2, 0, 0, 0, 0, 0xb)] as const;
 const IPV4_ESP_AT = 14 + 20;
+const NAMES = ['A', 'B'] as const;
 let worker: string | null = null;
 
 export type Side = 0 | 1;
+
+/** What a test has opened or listens to. */
+const open: { close(): Promise<void> }[] = [];
+
+/** Behind each test of the file, its pairs are closed and its listeners deaf. */
+export function tidy(): void {
+  afterEach(async () => {
+    for (const one of open.splice(0)) await one.close();
+  });
+}
+
+/** Events of one type, of gateway A (0) or B (1), as they are told from now on. */
+export function listen<T extends GatewayEvent['type']>(side: Side, type: T): Extract<GatewayEvent, { type: T }>[] {
+  const events: Extract<GatewayEvent, { type: T }>[] = [];
+  const deafen = onEvents((event) => {
+    if (event.type === type && event.gateway === NAMES[side]) events.push(event as Extract<GatewayEvent, { type: T }>);
+  });
+  open.push({ close: async () => deafen() });
+  return events;
+}
 
 export const inner = (side: Side): Uint8Array => Uint8Array.of(10, side + 1, 0, 1);
 
@@ -46,7 +76,7 @@ export function planOf(side: Side, more: Partial<GatewayPlan> = {}): GatewayPlan
     workers: WORKERS,
     engine: 'auto',
     bond: {
-      name: side === 0 ? 'A' : 'B',
+      name: NAMES[side],
       mode: '802.3ad',
       policy: 'layer3+4',
       mac: MACS[side],
@@ -108,6 +138,7 @@ export class Pair {
   ): Promise<Pair> {
     worker ??= bundleWorker(join(import.meta.dirname, '..', 'src', 'worker.ts'));
     const pair = new Pair();
+    open.push(pair);
     for (const side of [0, 1] as const) {
       const plan = plans[side];
       pair.devices[side] = Array.from(

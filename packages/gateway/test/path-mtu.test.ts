@@ -1,12 +1,9 @@
 import { checksum, Icmp, Icmpv6, IpProtocol, pseudoHeaderIpv6, writeTooBig } from '@espalier/wire';
-import { afterEach, describe, expect, it } from 'vitest';
-import { any, inner, Pair, packet, planOf, saOf } from './pair.ts';
+import { describe, expect, it } from 'vitest';
+import { any, inner, Pair, packet, planOf, saOf, tidy } from './pair.ts';
 
-let pair: Pair | null = null;
-afterEach(async () => {
-  await pair?.close();
-  pair = null;
-});
+let pair: Pair;
+tidy();
 
 const SIX = Uint8Array.from([0xfd, ...new Array(14).fill(0), 1]);
 const FAR_SIX = Uint8Array.from([0xfd, ...new Array(14).fill(0), 2]);
@@ -38,8 +35,8 @@ function syn(): Uint8Array {
 /** What came back to the host at A: one packet at least. */
 async function answers(least = 1): Promise<DataView[]> {
   const got: DataView[] = [];
-  await pair!.until(() => {
-    got.push(...pair!.read(0).map((bytes) => new DataView(bytes.buffer)));
+  await pair.until(() => {
+    got.push(...pair.read(0).map((bytes) => new DataView(bytes.buffer)));
     return got.length >= least;
   }, 'an answer');
   return got;
@@ -79,7 +76,7 @@ describe('a packet that is too big for its tunnel', () => {
     expect(pair.gateways[0]!.stats()).toMatchObject({ drops: { TOO_BIG: 1 }, answers: 1 });
     // The size that was told fits.
     pair.hosts[0]![0]!.write(packet(0, 2, INNER_MTU, { df: true }));
-    await pair.until(() => pair!.read(1).length === 1, 'the packet that fits');
+    await pair.until(() => pair.read(1).length === 1, 'the packet that fits');
     expect([pair.numbers.get(saOf(0, 'out').spi)!.size, pair.plaintext.length]).toEqual([1, 0]);
   });
 
@@ -101,10 +98,10 @@ describe('a packet that is too big for its tunnel', () => {
     const inside = { ...planOf(0).inside, tooBig: { perSecond: 5, from: [] } };
     pair = await Pair.open([planOf(0, { inside }), planOf(1)], { clock: () => now });
     const flood = async (count: number, make: () => Uint8Array): Promise<number> => {
-      const goal = (pair!.gateways[0]!.stats().drops.TOO_BIG ?? 0) + count;
-      for (let i = 0; i < count; i++) pair!.hosts[0]![0]!.write(make());
-      await pair!.until(() => pair!.gateways[0]!.stats().drops.TOO_BIG === goal, 'all of them dropped');
-      return pair!.read(0).length;
+      const goal = (pair.gateways[0]!.stats().drops.TOO_BIG ?? 0) + count;
+      for (let i = 0; i < count; i++) pair.hosts[0]![0]!.write(make());
+      await pair.until(() => pair.gateways[0]!.stats().drops.TOO_BIG === goal, 'all of them dropped');
+      return pair.read(0).length;
     };
     const big = (): Uint8Array => packet(0, 1, 1460);
     expect(await flood(100, big)).toBe(5);
@@ -132,13 +129,12 @@ describe('a packet that is too big for its tunnel', () => {
       if (from === 0) [frame, link] = [bytes, on];
       return true;
     };
-    const send = (id: number, length: number): boolean =>
-      pair!.hosts[0]![0]!.write(packet(0, id, length, { df: true }));
-    const known = (): number => pair!.gateways[0]!.stats().sas.find((sa) => sa.name === 'out0')!.pathMtu!;
+    const send = (id: number, length: number): boolean => pair.hosts[0]![0]!.write(packet(0, id, length, { df: true }));
+    const known = (): number => pair.gateways[0]!.stats().sas.find((sa) => sa.name === 'out0')!.pathMtu!;
     send(1, 1400);
-    await pair.until(() => pair!.read(1).length === 1, 'before');
+    await pair.until(() => pair.read(1).length === 1, 'before');
     const judged = (count: number): Promise<void> =>
-      pair!.until(() => pair!.gateways[0]!.stats().drops.OUTER_ERROR === count, 'judged');
+      pair.until(() => pair.gateways[0]!.stats().drops.OUTER_ERROR === count, 'judged');
     // A number far from those that went out, and a size below what every host takes.
     const forged = frame!.slice();
     forged.set([0x7f, 0xff, 0xff, 0xff], 38);
@@ -156,7 +152,7 @@ describe('a packet that is too big for its tunnel', () => {
       expect(view!.getUint16(26)).toBe(INNER_MTU - 200);
     }
     send(3, INNER_MTU - 200);
-    await pair.until(() => pair!.read(1).length === 1, 'what fits');
+    await pair.until(() => pair.read(1).length === 1, 'what fits');
     // RFC 1191 6.3: ten minutes.
     now += 590_000;
     await new Promise((resolve) => setTimeout(resolve, 150));
@@ -164,7 +160,7 @@ describe('a packet that is too big for its tunnel', () => {
     now += 11_000;
     await pair.until(() => known() === 0, 'forgotten');
     send(4, 1400);
-    await pair.until(() => pair!.read(1).length === 1, 'as before');
+    await pair.until(() => pair.read(1).length === 1, 'as before');
   });
 });
 
@@ -178,7 +174,7 @@ describe('the MSS of a connection through the tunnel', () => {
     pair.hosts[0]![0]!.write(before);
     let got: Uint8Array[] = [];
     await pair.until(() => {
-      got = pair!.read(1);
+      got = pair.read(1);
       return got.length > 0;
     }, 'the SYN');
     const [was, is] = [before, got[0]!].map((bytes) => new DataView(bytes.buffer));
@@ -193,7 +189,7 @@ describe('the MSS of a connection through the tunnel', () => {
     pair.hosts[0]![0]!.write(syn());
     let got: Uint8Array[] = [];
     await pair.until(() => {
-      got = pair!.read(1);
+      got = pair.read(1);
       return got.length > 0;
     }, 'the SYN');
     expect(new DataView(got[0]!.buffer).getUint16(42)).toBe(1460);

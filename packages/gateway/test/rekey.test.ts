@@ -1,43 +1,29 @@
-import { type GatewayEvent, onEvents, type SaPlan } from 'espalier';
-import { afterEach, describe, expect, it } from 'vitest';
+import type { SaPlan } from 'espalier';
+import { describe, expect, it } from 'vitest';
 import { Rekey } from '../src/rekey.ts';
-import { LINKS, Pair, packet, planOf, type Side, Stream, saOf } from './pair.ts';
+import { LINKS, listen, Pair, packet, planOf, type Side, Stream, saOf, tidy } from './pair.ts';
 
-let pair: Pair | null = null;
-let deafen = (): void => undefined;
-afterEach(async () => {
-  deafen();
-  await pair?.close();
-  pair = null;
-});
-
-/** Events of gateway A from now on. */
-function listen(): GatewayEvent[] {
-  const events: GatewayEvent[] = [];
-  deafen = onEvents((event) => {
-    if (event.gateway === 'A') events.push(event);
-  });
-  return events;
-}
+let pair: Pair;
+tidy();
 
 const successors = (side: Side, generation: number): SaPlan[] => [
   saOf(side, 'out', generation),
   saOf((1 - side) as Side, 'in', generation),
 ];
 const names = (side: Side): string[] =>
-  pair!.gateways[side]!.stats()
+  pair.gateways[side]!.stats()
     .sas.map((sa) => sa.name)
     .sort();
-const handles = (side: Side): number[] => pair!.devices[side].map((device) => device.nic!.installed);
+const handles = (side: Side): number[] => pair.devices[side].map((device) => device.nic!.installed);
 
 describe('a rekey', () => {
   it('under the traffic of two workers over the bond loses nothing and uses no number twice', async () => {
     pair = await Pair.open();
     const [a, b] = pair.gateways as [Pair['gateways'][0], Pair['gateways'][0]];
-    const events = listen();
+    const events = listen(0, 'rekey');
     const stream = new Stream(pair, 0);
     const flow = (there: () => boolean, what: string): Promise<void> =>
-      pair!.until(() => {
+      pair.until(() => {
         stream.step();
         return there();
       }, what);
@@ -77,9 +63,7 @@ describe('a rekey', () => {
     // Each generation carried its part.
     for (let generation = 0; generation <= 2; generation++)
       expect(pair.numbers.get(saOf(0, 'out', generation).spi)!.size).toBeGreaterThan(500);
-    expect(events.map((e) => e.type === 'rekey' && e.phase)).toEqual(
-      [1, 2].flatMap(() => ['installed', 'switched', 'done']),
-    );
+    expect(events.map((e) => e.phase)).toEqual([1, 2].flatMap(() => ['installed', 'switched', 'done']));
   });
 
   it('switches by itself when its time comes, and keeps the old inbound SA as long as something comes by it', async () => {
@@ -92,7 +76,7 @@ describe('a rekey', () => {
     const move = async (ms: number, send: boolean): Promise<void> => {
       const from = stream.got.size;
       now += ms;
-      await pair!.until(() => {
+      await pair.until(() => {
         stream.step(send && stream.sent === from);
         return stream.lost === 0 && (!send || stream.got.size > from);
       }, `time ${now}`);
@@ -232,12 +216,12 @@ describe('a lifetime', () => {
     const lifetime = { softSeconds: 60, hardSeconds: 90 };
     const plan = planOf(0, { sas: [saOf(0, 'out', 0, { lifetime }), saOf(1, 'in', 0, { lifetime })] });
     pair = await Pair.open([plan, planOf(1)], { clock: () => now });
-    const events = listen();
-    const said = (): string[] => events.map((e) => (e.type === 'lifetime' ? `${e.sa} ${e.limit}` : e.type));
+    const events = listen(0, 'lifetime');
+    const said = (): string[] => events.map((e) => `${e.sa} ${e.limit}`);
     const [there, back] = [new Stream(pair, 0), new Stream(pair, 1)];
     const some = (): Promise<void> => {
       const goal = [there.got.size + 500, back.got.size + 500];
-      return pair!.until(() => {
+      return pair.until(() => {
         there.step();
         back.step();
         return there.got.size >= goal[0]! && back.got.size >= goal[1]!;
@@ -260,13 +244,13 @@ describe('a lifetime', () => {
     pair.pump();
     const on = [...pair.numbers.get(saOf(0, 'out').spi)!.keys()].length;
     const dropped = pair.gateways[0]!.stats().drops.LIFETIME ?? 0;
-    const in0 = (): number => pair!.gateways[0]!.stats().sas[0]!.packets;
+    const in0 = (): number => pair.gateways[0]!.stats().sas[0]!.packets;
     const through = in0();
     for (let i = 0; i < 100; i++) {
       pair.hosts[0]![i % 2]!.write(packet(0, 0));
       pair.hosts[1]![i % 2]!.write(packet(1, 0));
     }
-    await pair.until(() => (pair!.gateways[0]!.stats().drops.LIFETIME ?? 0) >= dropped + 200, 'all of them counted');
+    await pair.until(() => (pair.gateways[0]!.stats().drops.LIFETIME ?? 0) >= dropped + 200, 'all of them counted');
     expect([[...pair.numbers.get(saOf(0, 'out').spi)!.keys()].length, in0()]).toEqual([on, through]);
     expect([pair.plaintext.length, pair.repeated]).toEqual([0, 0]);
   });
@@ -275,15 +259,15 @@ describe('a lifetime', () => {
     const lifetime = { softPackets: 600, hardPackets: 1000 };
     const plan = planOf(0, { sas: [saOf(0, 'out', 0, { lifetime }), saOf(1, 'in')] });
     pair = await Pair.open([plan, planOf(1)]);
-    const events = listen();
+    const events = listen(0, 'lifetime');
     let sent = 0;
     await pair.until(() => {
-      pair!.read(1);
-      while (sent < 2000 && pair!.hosts[0]![sent % 2]!.write(packet(0, 0))) sent++;
-      return (pair!.gateways[0]!.stats().drops.LIFETIME ?? 0) >= 900 && events.length >= 2;
+      pair.read(1);
+      while (sent < 2000 && pair.hosts[0]![sent % 2]!.write(packet(0, 0))) sent++;
+      return (pair.gateways[0]!.stats().drops.LIFETIME ?? 0) >= 900 && events.length >= 2;
     }, 'the hard limit');
     await new Promise((resolve) => setTimeout(resolve, 200));
-    expect(events.map((e) => e.type === 'lifetime' && e.limit)).toEqual(['soft', 'hard']);
+    expect(events.map((e) => e.limit)).toEqual(['soft', 'hard']);
     const through = pair.gateways[0]!.stats().sas.find((sa) => sa.name === 'out0')!.packets;
     // Short by two workers' quotas at most, never over.
     expect(through).toBeLessThanOrEqual(1000);

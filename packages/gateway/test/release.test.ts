@@ -1,13 +1,10 @@
 import { join } from 'node:path';
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { bundleWorker } from '../../../scripts/bundle.ts';
-import { Pair, Stream } from './pair.ts';
+import { Pair, Stream, tidy } from './pair.ts';
 
-let pair: Pair | null = null;
-afterEach(async () => {
-  await pair?.close();
-  pair = null;
-});
+let pair: Pair;
+tidy();
 
 describe('a slave that is released and never completes what was posted on it', () => {
   it('has its sockets closed in every worker, and its handles freed; the others carry on', async () => {
@@ -18,7 +15,7 @@ describe('a slave that is released and never completes what was posted on it', (
     const stuck = pair.devices[0][1]!;
     const stream = new Stream(pair, 0);
     const flow = (there: () => boolean, what: string): Promise<void> =>
-      pair!.until(() => {
+      pair.until(() => {
         stream.step();
         return there();
       }, what);

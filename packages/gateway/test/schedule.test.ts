@@ -1,12 +1,9 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { Schedule } from '../src/schedule.ts';
-import { Pair, packet, planOf, saOf } from './pair.ts';
+import { Pair, packet, planOf, saOf, tidy } from './pair.ts';
 
-let pair: Pair | null = null;
-afterEach(async () => {
-  await pair?.close();
-  pair = null;
-});
+let pair: Pair;
+tidy();
 const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 150));
 
 describe('dummy packets', () => {
@@ -21,11 +18,11 @@ describe('dummy packets', () => {
     };
     for (let i = 1; i <= 10; i++) {
       now += 100;
-      await pair.until(() => pair!.gateways[0]!.stats().dummies === 2 * i, `dummies ${i}`);
+      await pair.until(() => pair.gateways[0]!.stats().dummies === 2 * i, `dummies ${i}`);
     }
-    await pair.until(() => pair!.gateways[1]!.stats().drops.DUMMY === 20, 'discarded');
+    await pair.until(() => pair.gateways[1]!.stats().drops.DUMMY === 20, 'discarded');
     pair.hosts[0]![0]!.write(packet(0, 1, 1446));
-    await pair.until(() => pair!.read(1).length === 1, 'a real one');
+    await pair.until(() => pair.read(1).length === 1, 'a real one');
     // Nobody outside can tell.
     expect(lengths.size).toBe(1);
     expect([pair.numbers.get(out.spi)!.size, pair.repeated, pair.plaintext.length]).toEqual([21, 0, 0]);
@@ -46,7 +43,7 @@ describe('dummy packets', () => {
     const old = pair.numbers.get(saOf(0, 'out').spi)?.size ?? 0;
     for (let i = 1; i <= 5; i++) {
       now += 200;
-      await pair.until(() => (pair!.numbers.get(saOf(0, 'out', 1).spi)?.size ?? 0) >= 4 * (i - 1), `dummies ${i}`);
+      await pair.until(() => (pair.numbers.get(saOf(0, 'out', 1).spi)?.size ?? 0) >= 4 * (i - 1), `dummies ${i}`);
       await pause();
     }
     expect(pair.numbers.get(saOf(0, 'out').spi)?.size ?? 0).toBe(old);
@@ -64,11 +61,11 @@ describe('NAT keepalives', () => {
       planOf(1, { sas: [saOf(1, 'out', 0, { encap }), saOf(0, 'in', 0, { encap })] }),
     ] as const;
     pair = await Pair.open(plans, { clock: () => now });
-    const keepalives = (): number => pair!.gateways[0]!.stats().keepalives;
+    const keepalives = (): number => pair.gateways[0]!.stats().keepalives;
     now += 15_000;
     await pause();
     pair.hosts[0]![0]!.write(packet(0, 1));
-    await pair.until(() => pair!.read(1).length === 1, 'a packet in UDP');
+    await pair.until(() => pair.read(1).length === 1, 'a packet in UDP');
     await pause();
     now += 15_000;
     await pause();
@@ -77,7 +74,7 @@ describe('NAT keepalives', () => {
       now += i === 1 ? 5000 : 20_000;
       await pair.until(() => keepalives() === i, `keepalive ${i}`);
     }
-    await pair.until(() => pair!.gateways[1]!.stats().drops.NAT_KEEPALIVE === 3, 'arrived');
+    await pair.until(() => pair.gateways[1]!.stats().drops.NAT_KEEPALIVE === 3, 'arrived');
     // They are what is not ESP on the wire: one byte in UDP.
     const clear = pair.plaintext.filter((frame) => frame.length === 14 + 20 + 8 + 1);
     expect(clear.map((frame) => frame[42])).toEqual([0xff, 0xff, 0xff]);

@@ -2,17 +2,14 @@ import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { GatewayStats } from 'espalier';
-import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { StateFile } from '../src/state-file.ts';
-import { Pair, packet, planOf, Stream, saOf } from './pair.ts';
+import { Pair, packet, planOf, Stream, saOf, tidy } from './pair.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-state-'));
 afterAll(() => rmSync(folder, { recursive: true }));
-let pair: Pair | null = null;
-afterEach(async () => {
-  await pair?.close();
-  pair = null;
-});
+let pair: Pair;
+tidy();
 
 let files = 0;
 const fresh = (): string => join(folder, `${++files}.json`);
@@ -76,7 +73,7 @@ describe('gateways that keep their state', () => {
   /** Traffic from A to B until so many packets have come through. */
   const run = async (stream: Stream, count: number): Promise<void> => {
     const goal = stream.got.size + count;
-    await pair!.until(() => {
+    await pair.until(() => {
       stream.step();
       return stream.got.size >= goal;
     }, `${count} packets through`);
@@ -102,7 +99,7 @@ describe('gateways that keep their state', () => {
       for (let i = 0; i < old; ) {
         const [frame, link] = frames[i]!;
         if (pair.inject(frame, 0, link)) i++;
-        else await pair.until(() => pair!.inject(frame, 0, link) && ++i > 0, 'room on the link');
+        else await pair.until(() => pair.inject(frame, 0, link) && ++i > 0, 'room on the link');
         for (const bytes of pair.read(1)) count(delivered, new DataView(bytes.buffer).getUint32(28));
       }
       // After a crash what is numbered below B's mark is refused: the stream goes on over it.
@@ -170,7 +167,7 @@ describe('gateways that keep their state', () => {
     const next = pair.gateways[0]!.stats().sas.find((sa) => sa.name === 'out0')!.numbers!.next;
     expect(next).toBeGreaterThan(100);
     pair.hosts[0]![0]!.write(packet(0, 1));
-    await pair.until(() => pair!.read(1).length === 1, 'and goes on');
+    await pair.until(() => pair.read(1).length === 1, 'and goes on');
     expect([...pair.numbers.get(saOf(0, 'out').spi)!.keys()]).toEqual([next]);
   });
 });
