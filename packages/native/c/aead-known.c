@@ -88,8 +88,8 @@ bool aead_known_answers(const struct aead_provider *provider) {
     key.icv = known->mac == 0 ? 16 : known->mac / 2;
     key.aad_length = known->flags & FLAG_ESN ? 12 : 8;
     int error = provider->install(&key, material, known->key, material + known->key, known->mac);
-    /* Of libipsec-mb without OpenSSL. */
-    if (error == -EOPNOTSUPP) continue;
+    /* ChaCha20-Poly1305 of a FIPS provider, CBC of libipsec-mb without OpenSSL. */
+    if (error == -EOPNOTSUPP && known->kind != KIND_GCM) continue;
     good = error == 0 && answered(known, &key, frames, 1) && answered(known, &key, frames, PACKETS);
     if (error == 0) provider->wipe(&key);
   }

@@ -14,7 +14,7 @@ import {
 export interface AeadBinding {
   /** The addon's number for a slab, registered at first sight. */
   slabId(slab: FrameSlab): number;
-  /** 0 when the provider is there and has given a known answer. */
+  /** 0 when the provider is there and has given the known answers. */
   ready(provider: number): number;
   /** Material: cipher key, salt, HMAC key. A key number above 0, or -errno. */
   install(
