@@ -25,10 +25,11 @@ const FREE = -1;
 const NOWHERE: Int32Array = new Int32Array(4);
 
 /**
- * Words of one bucket: the slot (FREE = empty), its hash, and as much of its entry as settles an IPv4 lookup, so that it
- * costs one cache line and not two; IPv6 goes on to the entry.
+ * Words of one bucket: slot | kind << 24 (FREE = empty), SPI, and the first words of the addresses. That settles an IPv4
+ * lookup in the cache line where it begins; IPv6 goes on to the entry.
  */
-const Bucket = { SLOT: 0, HASH: 1, SPI: 2, KIND: 3, DESTINATION: 4, SOURCE: 5, WORDS: 8 } as const;
+const Bucket = { SLOT: 0, SPI: 1, DESTINATION: 2, SOURCE: 3, WORDS: 4 } as const;
+const SLOT_MASK = 0xff_ffff;
 
 /**
  * The datapath's SAD: slots by (SPI, destination, source), longest match first: (spi, dst, src) > (spi, dst) > spi
@@ -45,11 +46,6 @@ export class SadIndex {
   readonly #mask: number;
   /** Entries per level: a level without entries is not probed. */
   readonly #levels: Int32Array = new Int32Array(3);
-  /** The last IPv4 packet that was found, and its slot. */
-  #lastSpi = 0;
-  #lastDestination = 0;
-  #lastSource = 0;
-  #lastSlot = FREE;
   /** Addresses of the IPv6 packet at hand. */
   readonly #destination: Int32Array = new Int32Array(4);
   readonly #source: Int32Array = new Int32Array(4);
@@ -87,24 +83,19 @@ export class SadIndex {
     entries[e + KIND] = level | (v6 ? V6 : 0);
     if (level > 0) writeAddress(entries, e + DESTINATION, selector.destination!);
     if (level > 1) writeAddress(entries, e + SOURCE, selector.source!);
-    const hash = this.#hashOf(slot);
     const buckets = this.#buckets;
-    let b = hash & this.#mask;
+    let b = this.#hashOf(slot) & this.#mask;
     for (; buckets[b * Bucket.WORDS] !== FREE; b = (b + 1) & this.#mask) {
-      const other = buckets[b * Bucket.WORDS]!;
-      if (buckets[b * Bucket.WORDS + Bucket.HASH] !== hash || !this.#sameEntry(other, slot)) continue;
+      if (!this.#sameEntry(buckets[b * Bucket.WORDS]! & SLOT_MASK, slot)) continue;
       entries[e + KIND] = FREE;
       throw new XfrmError({ code: 'EXISTS', what: `an SA with ${describeSelector(selector)} is there already` });
     }
     const w = b * Bucket.WORDS;
-    buckets[w] = slot;
-    buckets[w + Bucket.HASH] = hash;
+    buckets[w] = slot | (entries[e + KIND]! << 24);
     buckets[w + Bucket.SPI] = entries[e + SPI]!;
-    buckets[w + Bucket.KIND] = entries[e + KIND]!;
     buckets[w + Bucket.DESTINATION] = entries[e + DESTINATION]!;
     buckets[w + Bucket.SOURCE] = entries[e + SOURCE]!;
     this.#levels[level] = this.#levels[level]! + 1;
-    this.#forget();
   }
 
   /** Whether the slot had an entry. From now on nothing finds it. */
@@ -115,10 +106,10 @@ export class SadIndex {
     const buckets = this.#buckets;
     const mask = this.#mask;
     let hole = this.#hashOf(slot) & mask;
-    while (buckets[hole * Bucket.WORDS] !== slot) hole = (hole + 1) & mask;
+    while ((buckets[hole * Bucket.WORDS]! & SLOT_MASK) !== slot) hole = (hole + 1) & mask;
     // Shift back whatever would no longer be reached across the hole.
     for (let b = (hole + 1) & mask; buckets[b * Bucket.WORDS] !== FREE; b = (b + 1) & mask) {
-      const home = buckets[b * Bucket.WORDS + Bucket.HASH]! & mask;
+      const home = this.#hashOf(buckets[b * Bucket.WORDS]! & SLOT_MASK) & mask;
       if (((b - home) & mask) < ((b - hole) & mask)) continue;
       buckets.copyWithin(hole * Bucket.WORDS, b * Bucket.WORDS, (b + 1) * Bucket.WORDS);
       hole = b;
@@ -126,7 +117,6 @@ export class SadIndex {
     buckets[hole * Bucket.WORDS] = FREE;
     this.#entries[slot * ENTRY_WORDS + KIND] = FREE;
     this.#levels[kind & 3] = this.#levels[kind & 3]! - 1;
-    this.#forget();
     return true;
   }
 
@@ -150,20 +140,13 @@ export class SadIndex {
     return this.#probe(spi | 0, 0, 0, 0);
   }
 
-  /** The same for a packet over IPv4, from its addresses as words. The last answer is tried first: packets of one SA come in rows. */
+  /** The same for a packet over IPv4, from its addresses as words. */
   find4(spi: number, destination: number, source: number): number {
-    if (spi === this.#lastSpi && destination === this.#lastDestination && source === this.#lastSource)
-      return this.#lastSlot;
     const levels = this.#levels;
     let slot = FREE;
     if (levels[2] !== 0) slot = this.#probe(spi, 2, destination, source);
     if (slot < 0 && levels[1] !== 0) slot = this.#probe(spi, 1, destination, 0);
     if (slot < 0 && levels[0] !== 0) slot = this.#probe(spi, 0, 0, 0);
-    if (slot < 0) return slot;
-    this.#lastSpi = spi;
-    this.#lastDestination = destination;
-    this.#lastSource = source;
-    this.#lastSlot = slot;
     return slot;
   }
 
@@ -186,38 +169,35 @@ export class SadIndex {
   /** Entries with IPv4 addresses or none: the bucket has all of them. */
   #probe(spi: number, kind: number, destination: number, source: number): number {
     // Literals where V8 sees them, each held to the table by its type.
-    const WORDS: typeof Bucket.WORDS = 8;
-    const SPI: typeof Bucket.SPI = 2;
-    const KIND: typeof Bucket.KIND = 3;
-    const DESTINATION: typeof Bucket.DESTINATION = 4;
-    const SOURCE: typeof Bucket.SOURCE = 5;
+    const SPI: typeof Bucket.SPI = 1;
+    const DESTINATION: typeof Bucket.DESTINATION = 2;
+    const SOURCE: typeof Bucket.SOURCE = 3;
+    const SLOT: typeof SLOT_MASK = 0xff_ffff;
     const buckets = this.#buckets;
     const mask = this.#mask;
     for (let b = finish(mix(spi, kind, destination, source)) & mask; ; b = (b + 1) & mask) {
-      const w = b * WORDS;
-      const slot = buckets[w]!;
-      if (slot < 0) return slot;
+      const w = b << 2;
+      const word = buckets[w]!;
+      if (word < 0) return word;
       if (
-        buckets[w + SPI] === spi &&
-        buckets[w + DESTINATION] === destination &&
-        buckets[w + SOURCE] === source &&
-        buckets[w + KIND] === kind
+        buckets[w | SPI] === spi &&
+        buckets[w | DESTINATION] === destination &&
+        buckets[w | SOURCE] === source &&
+        word >>> 24 === kind
       )
-        return slot;
+        return word & SLOT;
     }
   }
 
   #probe6(spi: number, kind: number, destination: Int32Array, source: Int32Array): number {
-    const hash = mix6(spi, kind, destination, 0, source, 0);
     const buckets = this.#buckets;
     const entries = this.#entries;
     const mask = this.#mask;
-    for (let b = hash & mask; ; b = (b + 1) & mask) {
-      const w = b * Bucket.WORDS;
-      const slot = buckets[w]!;
-      if (slot < 0) return slot;
-      if (buckets[w + Bucket.HASH] !== hash || buckets[w + Bucket.SPI] !== spi || buckets[w + Bucket.KIND] !== kind)
-        continue;
+    for (let b = mix6(spi, kind, destination, 0, source, 0) & mask; ; b = (b + 1) & mask) {
+      const word = buckets[b * Bucket.WORDS]!;
+      if (word < 0) return word;
+      if (buckets[b * Bucket.WORDS + Bucket.SPI] !== spi || word >>> 24 !== kind) continue;
+      const slot = word & SLOT_MASK;
       const e = slot * ENTRY_WORDS;
       let k = 0;
       while (k < 4 && entries[e + DESTINATION + k] === destination[k] && entries[e + SOURCE + k] === source[k]) k++;
@@ -232,12 +212,6 @@ export class SadIndex {
     return (kind & V6) === 0
       ? finish(mix(w[e + SPI]!, kind, w[e + DESTINATION]!, w[e + SOURCE]!))
       : mix6(w[e + SPI]!, kind, w, e + DESTINATION, w, e + SOURCE);
-  }
-
-  /** The last answer may no longer be the longest match, or be gone. */
-  #forget(): void {
-    this.#lastSpi = 0;
-    this.#lastSlot = FREE;
   }
 
   #sameEntry(a: number, b: number): boolean {
