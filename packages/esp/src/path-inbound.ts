@@ -35,6 +35,10 @@ export class InboundPath {
   readonly #groups: SaGroups;
   readonly #sas: (EspInbound | null)[];
   readonly #index: SadIndex;
+  /** Of each group the rows that are to be opened. */
+  readonly #waiting: Int32Array;
+  /** All rows of the burst that have an SA came RECEIVED. */
+  #received = true;
   /** SAs whose next frames are to be tried in later subspaces; empty but for `resync`. */
   readonly #ahead: Map<number, Ahead> = new Map();
   /** Our own packets, for errors about them. */
@@ -58,6 +62,7 @@ export class InboundPath {
     this.#sas = sas;
     this.#bySpi = bySpi;
     this.#index = new SadIndex(options.maxSas);
+    this.#waiting = new Int32Array(groups.ends.length);
   }
 
   /** Adds the SA in a free slot. Throws XfrmError (EXISTS, UNSUPPORTED) or RangeError, and changes nothing then. */
@@ -90,40 +95,60 @@ export class InboundPath {
   inbound(burst: Burst, port: Port | null = null): void {
     const { rows } = burst;
     const groups = this.#groups;
-    this.#findAll(burst);
+    const { order, ends, slots } = groups;
+    const waiting = this.#waiting;
+    const opener = port?.open !== undefined;
+    this.#findAll(burst, !opener);
+    // Nobody but the engine has opened a row, or will: what there is to open follows from what is refused.
+    const ours = this.#received && !opener && this.#ahead.size === 0;
     for (let g = 0, from = 0; g < groups.count; g++) {
-      const to = groups.ends[g]!;
-      this.#sas[groups.slots[g]!]!.window.checkBurst(rows, groups.order, from, to);
+      const to = ends[g]!;
+      waiting[g] = to - from - this.#sas[slots[g]!]!.window.checkBurst(rows, order, from, to);
       from = to;
     }
     if (this.#ahead.size > 0) this.#tryAhead(rows);
-    port?.open?.(burst);
+    if (opener) port.open!(burst);
     let software = 0;
     for (let g = 0, from = 0; g < groups.count; g++) {
-      const to = groups.ends[g]!;
-      software += this.#openHere(rows, groups.slots[g]!, from, to);
+      const to = ends[g]!;
+      const count = ours ? waiting[g]! : this.#openHere(rows, this.#sas[slots[g]!]!.key, from, to);
+      this.#counters.software(slots[g]!, count);
+      software += count;
       from = to;
     }
-    if (software > 0) this.#engine.open(burst);
+    const opened = software > 0 ? this.#engine.open(burst) : 0;
+    const whole = ours && opened === software;
     for (let g = 0, from = 0; g < groups.count; g++) {
-      const to = groups.ends[g]!;
-      this.#accept(burst, this.#sas[groups.slots[g]!]!, from, to);
+      const to = ends[g]!;
+      const sa = this.#sas[slots[g]!]!;
+      if (ours && waiting[g] === 0) this.#counters.drops(sa.ticket, burst.slab, order, from, to);
+      else {
+        if (!whole) this.#refuseUnopened(rows, from, to);
+        this.#accept(burst, sa, from, to);
+      }
       from = to;
     }
   }
 
-  /** Finds the SAs of a burst and groups it by them. */
-  #findAll(burst: Burst): void {
+  /** Finds the SAs of a burst and groups it by them; with `keys` its rows get those of this path's engine. */
+  #findAll(burst: Burst, keys: boolean): void {
     const { rows, list, length, slab } = burst;
     const groups = this.#groups;
     groups.begin();
-    for (let i = this.#findPlain(burst, 0); i < length; i = this.#findPlain(burst, i + 1)) {
+    this.#received = true;
+    for (let i = this.#findPlain(burst, 0, keys); i < length; i = this.#findPlain(burst, i + 1, keys)) {
       const row = list[i]!;
       const r = row * Row.WORDS;
       if (rows[r + Row.FATE] !== 0) continue;
       const fate = this.#find(slab, r);
-      if (fate === 0) groups.add(row, rows[r + Row.SA]!);
-      else this.#refuse(r, fate);
+      if (fate !== 0) {
+        this.#refuse(r, fate);
+        continue;
+      }
+      const slot = rows[r + Row.SA]!;
+      if (keys) rows[r + Row.KEY] = this.#sas[slot]!.key;
+      if (rows[r + Row.STATE] !== RowState.RECEIVED) this.#received = false;
+      groups.add(row, slot);
     }
     groups.end(burst);
   }
@@ -145,17 +170,22 @@ export class InboundPath {
     }
   }
 
-  /** ICV, then window, then everything that looks at plaintext. */
-  #accept(burst: Burst, sa: EspInbound, from: number, to: number): void {
+  /** What is not opened by now has no ICV that holds. */
+  #refuseUnopened(rows: Int32Array, from: number, to: number): void {
     const STATE: typeof Row.STATE = 8;
     const FATE: typeof Row.FATE = 9;
     const OPENED: typeof RowState.OPENED = 5;
-    const { rows } = burst;
     const { order } = this.#groups;
     for (let i = from; i < to; i++) {
       const r = order[i]! << 4;
       if (rows[r | FATE] === 0 && rows[r | STATE] !== OPENED) rows[r | FATE] = DropReason.ICV;
     }
+  }
+
+  /** After the ICV the window, then everything that looks at plaintext. */
+  #accept(burst: Burst, sa: EspInbound, from: number, to: number): void {
+    const { rows } = burst;
+    const { order } = this.#groups;
     sa.window.commitBurst(rows, order, from, to);
     const left = sa.unwrap(burst, order, from, to);
     let { bytes } = sa;
@@ -202,33 +232,47 @@ export class InboundPath {
    * loop: a third of the time. Stops at a row with a FATE or with anything out of the ordinary, which it has not touched;
    * returns where.
    */
-  #findPlain(burst: Burst, from: number): number {
-    // Literals where V8 sees them, each held to the table by its type; a row's words are `r | WORD`, with no overflow.
+  #findPlain(burst: Burst, from: number, keys: boolean): number {
+    // Literals where V8 sees them, each held to the table by its type. What an index is made of is masked to 31 bits, which
+    // takes nothing from it, and then V8 knows that no sum of it overflows or wants its sign.
     const START: typeof Row.START = 0;
     const END: typeof Row.END = 1;
     const L3: typeof Row.L3 = 2;
     const ESP: typeof Row.ESP = 3;
     const SA: typeof Row.SA = 4;
+    const KEY: typeof Row.KEY = 5;
     const SEQ_LO: typeof Row.SEQ_LO = 6;
+    const STATE: typeof Row.STATE = 8;
     const FATE: typeof Row.FATE = 9;
     const ECN: typeof Row.ECN = 14;
+    const RECEIVED: typeof RowState.RECEIVED = 4;
     const HEADER: typeof IPV4_HEADER_LENGTH = 20;
     const PROTOCOL: typeof IpProtocol.ESP = 50;
     const TYPE: typeof EtherType.IPV4 = 0x0800;
-    const linkLength = this.#linkLength;
+    const linkLength = this.#linkLength | 0;
     if (linkLength < 0) return from;
     const { rows, list, slab } = burst;
     const { view } = slab;
     const length = burst.length | 0;
     const groups = this.#groups;
     const { order } = groups;
-    let { last, mixed, placed } = groups;
-    let i = from;
-    for (; i < length; i++) {
+    let last = groups.last | 0;
+    let placed = groups.placed | 0;
+    let { mixed } = groups;
+    // The SA of the row before, and what it was found by: most packets are of the same one.
+    let slot = -1;
+    let spi = 0;
+    let to = 0;
+    let by = 0;
+    let key = 0;
+    let least = 0;
+    let other = 0;
+    let i = from | 0;
+    for (; i < length; i = (i + 1) | 0) {
       const row = list[i]!;
-      const r = row << 4;
-      const l3 = rows[r | START]! + linkLength;
-      const room = rows[r | END]! - l3;
+      const r = (row << 4) & 0x7fff_fff0;
+      const l3 = (rows[r | START]! + linkLength) & 0x7fff_ffff;
+      const room = (rows[r | END]! - l3) | 0;
       if (rows[r | FATE] !== 0 || room < HEADER + 8) break;
       if (linkLength !== 0 && view.getUint16(l3 - 2) !== TYPE) break;
       const first = view.getInt32(l3);
@@ -244,26 +288,38 @@ export class InboundPath {
       const low = total + (second & 0xffff) + (third & 0xffff) + (source & 0xffff) + (destination & 0xffff);
       if (((high + low) & 0xffff) + ((high + low) >>> 16) !== 0xffff) break;
       const esp = l3 + HEADER;
-      const slot = this.#index.find4(view.getInt32(esp), destination, source);
-      if (slot < 0) break;
-      const sa = this.#sas[slot]!;
-      if (sa.lifetime !== null || sa.inUdp || total - HEADER < sa.leastLength) break;
+      const named = view.getInt32(esp);
+      if (slot < 0 || named !== spi || source !== by || destination !== to) {
+        slot = this.#index.find4(named, destination, source) | 0;
+        if (slot < 0) break;
+        const sa = this.#sas[slot]!;
+        if (sa.inUdp || sa.lifetime?.spent()) break;
+        spi = named;
+        by = source;
+        to = destination;
+        least = (sa.leastLength + HEADER) | 0;
+        key = keys ? sa.key | 0 : 0;
+        if (slot !== last) {
+          mixed ||= last >= 0;
+          last = slot;
+        }
+      }
+      if (total < least) break;
+      other |= rows[r | STATE]! ^ RECEIVED;
       rows[r | END] = l3 + total;
       rows[r | L3] = l3;
       rows[r | ESP] = esp;
       rows[r | SA] = slot;
+      rows[r | KEY] = key;
       rows[r | SEQ_LO] = view.getInt32(esp + 4);
       rows[r | ECN] = (first >>> 16) & 3;
-      if (slot !== last) {
-        mixed ||= last >= 0;
-        last = slot;
-      }
       order[placed] = row;
       placed = (placed + 1) | 0;
     }
     groups.last = last;
     groups.mixed = mixed;
     groups.placed = placed;
+    if (other !== 0) this.#received = false;
     return i;
   }
 
@@ -282,21 +338,15 @@ export class InboundPath {
   }
 
   /** Sets KEY on the rows that are still RECEIVED; returns how many. */
-  #openHere(rows: Int32Array, slot: number, from: number, to: number): number {
-    const KEY: typeof Row.KEY = 5;
-    const STATE: typeof Row.STATE = 8;
-    const FATE: typeof Row.FATE = 9;
-    const RECEIVED: typeof RowState.RECEIVED = 4;
+  #openHere(rows: Int32Array, key: number, from: number, to: number): number {
     const { order } = this.#groups;
-    const { key } = this.#sas[slot]!;
     let count = 0;
     for (let i = from; i < to; i++) {
-      const r = order[i]! << 4;
-      if (rows[r | STATE] !== RECEIVED || rows[r | FATE] !== 0) continue;
-      rows[r | KEY] = key;
-      count = (count + 1) | 0;
+      const r = order[i]! * Row.WORDS;
+      if (rows[r + Row.STATE] !== RowState.RECEIVED || rows[r + Row.FATE] !== 0) continue;
+      rows[r + Row.KEY] = key;
+      count++;
     }
-    this.#counters.software(slot, count);
     return count;
   }
 }

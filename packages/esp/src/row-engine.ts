@@ -78,8 +78,9 @@ export class RowEngine implements CryptoEngine {
     }
   }
 
-  open(burst: Burst): void {
+  open(burst: Burst): number {
     const { rows, list, slab } = burst;
+    let opened = 0;
     for (let i = 0; i < burst.length; i++) {
       const r = list[i]! * Row.WORDS;
       if (rows[r + Row.STATE] !== RowState.RECEIVED || rows[r + Row.FATE] !== 0) continue;
@@ -90,12 +91,14 @@ export class RowEngine implements CryptoEngine {
       const end = rows[r + Row.END]! - key.icvLength;
       if (end >= start && key.transform.open(slab, esp, end, key.esn ? rows[r + Row.SEQ_HI]! : 0)) {
         rows[r + Row.STATE] = RowState.OPENED;
+        opened++;
       } else {
         // Whatever a library has done to the payload by now, nobody shall read it.
         if (end > start) slab.bytes.fill(0, start, end);
         rows[r + Row.STATE] = RowState.ICV_BAD;
       }
     }
+    return opened;
   }
 
   #keyOf(number: number): Key | null | undefined {

@@ -50,9 +50,13 @@ export class SaCounters {
   }
 
   countDrop(slot: number, fate: number): void {
+    this.#countDrops(slot, fate, 1);
+  }
+
+  #countDrops(slot: number, fate: number, count: number): void {
     const s = slot * SaStat.COLUMNS;
-    this.values[s + SaStat.DROPPED] = this.values[s + SaStat.DROPPED]! + 1;
-    this.values[s + SaStat.DROPS + fate] = this.values[s + SaStat.DROPS + fate]! + 1;
+    this.values[s + SaStat.DROPPED] = this.values[s + SaStat.DROPPED]! + count;
+    this.values[s + SaStat.DROPS + fate] = this.values[s + SaStat.DROPS + fate]! + count;
   }
 
   /** Counts a row that ended, and has it audited; `ticket` is its SA's, null where none was found. */
@@ -63,11 +67,25 @@ export class SaCounters {
 
   /** The same for those of the rows `order[from .. to)` of one SA that have a FATE. */
   drops(ticket: InboundTicket | OutboundTicket, slab: FrameSlab, order: Int32Array, from: number, to: number): void {
+    const FATE: typeof Row.FATE = 9;
+    const { rows } = slab;
+    const audit = this.#audit;
+    // Rows in a run have mostly ended of the same.
+    let last = 0;
+    let count = 0;
     for (let i = from; i < to; i++) {
-      const r = order[i]! * Row.WORDS;
-      const fate = slab.rows[r + Row.FATE]!;
-      if (fate !== 0) this.drop(fate, ticket, slab, r);
+      const r = order[i]! << 4;
+      const fate = rows[r | FATE]!;
+      if (fate === 0) continue;
+      if (fate !== last) {
+        this.#countDrops(ticket.slot, last, count);
+        last = fate;
+        count = 0;
+      }
+      count = (count + 1) | 0;
+      if (audit !== null) audit.drop(fate as DropReason, ticket, slab, r);
     }
+    this.#countDrops(ticket.slot, last, count);
   }
 
   /** See EspPath. */

@@ -28,7 +28,7 @@ function counting(): { engine: CryptoEngine; opened: () => number } {
           const r = burst.list[i]! * Row.WORDS;
           if (burst.rows[r + Row.STATE] === RowState.RECEIVED && burst.rows[r + Row.FATE] === 0) count++;
         }
-        engine.open(burst);
+        return engine.open(burst);
       },
     },
   };

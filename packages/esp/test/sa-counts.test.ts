@@ -5,7 +5,7 @@ import { DropReason } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
 import { type EspPath, SaStat } from '../src/index.ts';
 import { ipv4, ipv6, toHex } from './bench-rows.ts';
-import { protect, receive, rig, send, V4, V6 } from './rig.ts';
+import { NAT_T, protect, receive, rig, send, V4, V6 } from './rig.ts';
 
 const counted = (path: EspPath, reason: DropReason): number => path.stats[3 * SaStat.COLUMNS + SaStat.DROPS + reason]!;
 const dropped = (path: EspPath): number => path.stats[3 * SaStat.COLUMNS + SaStat.DROPPED]!;
@@ -34,11 +34,28 @@ describe('the counters of an SA', () => {
     expect(r.b.stats[3 * SaStat.COLUMNS + SaStat.PACKETS]).toBe(3);
   });
 
+  it('tell the reasons of one burst apart', () => {
+    const r = rig();
+    const frames = send(r, ipv4(60), ipv4(61), ipv4(62), ipv4(63));
+    receive(r, frames[0]!);
+    const forged = frames.map((frame) => frame.map((byte, i) => (i === frame.length - 1 ? byte ^ 1 : byte)));
+    const burst = [forged[1]!, forged[2]!, frames[0]!, frames[1]!, forged[3]!, frames[0]!];
+    expect(receive(r, ...burst).map((end) => (end.length > 10 ? '' : end))).toEqual([
+      ...['ICV', 'ICV', 'REPLAYED'],
+      ...['', 'ICV', 'REPLAYED'],
+    ]);
+    expect([counted(r.b, DropReason.ICV), counted(r.b, DropReason.REPLAYED), dropped(r.b)]).toEqual([3, 2, 5]);
+    expect(receive(r, frames[0]!, frames[1]!)).toEqual(['REPLAYED', 'REPLAYED']);
+    expect([counted(r.b, DropReason.ICV), counted(r.b, DropReason.REPLAYED), dropped(r.b)]).toEqual([3, 4, 7]);
+    expect(r.b.stats[3 * SaStat.COLUMNS + SaStat.SOFTWARE]).toBe(5);
+  });
+
   it('are its own where packets of two SAs come in turns, without the bytes that its lifetime refused', () => {
     const lifetime = Lifetime.create({ hardPackets: 3, quotaPackets: 0 });
     const place = { memory: lifetime.memory, offset: lifetime.offset };
     const r = rig({}, { lifetime: place });
-    const other = rig({ slot: 5, spi: 0x1002 }, { slot: 5, spi: 0x1002 });
+    const udp = { slot: 5, spi: 0x1002, encap: NAT_T };
+    const other = rig(udp, udp);
     r.a.addOutbound(other.outbound);
     r.b.addInbound(other.inbound);
     r.a.setPolicies([protect(3)[0]!, protect(5)[1]!]);
@@ -49,7 +66,7 @@ describe('the counters of an SA', () => {
         [SaStat.PACKETS, SaStat.BYTES, SaStat.DROPPED].map((column) => path.stats[slot * SaStat.COLUMNS + column]!),
       );
     expect(sums(r.a)).toEqual([4, 60 + 62 + 64 + 66, 0, 3, 61 + 63 + 65, 0]);
-    // What has a lifetime is looked at step by step, the other at once: either may be the first of a burst.
+    // What comes in UDP is looked at step by step, the other at once: either may be the first of a burst.
     const taken = [
       [0, 1],
       [3, 2],

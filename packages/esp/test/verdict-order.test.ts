@@ -15,11 +15,10 @@ import { NAT_T, type Rig, receive, rig, send } from './rig.ts';
 const PACKET = ipv4(60);
 const THROUGH = toHex(PACKET);
 
-/** node's engine, with something that happens between the early look and the commit. */
-function meanwhile(what: (burst: Burst, engine: CryptoEngine) => void): CryptoEngine {
-  const engine = nodeEngine();
+/** An engine with something that happens between the early look and the commit. */
+function meanwhile(what: (burst: Burst, engine: CryptoEngine) => number, engine = nodeEngine()): CryptoEngine {
   return {
-    name: 'node, watched',
+    name: `${engine.name}, watched`,
     algorithms: engine.algorithms,
     install: (...a) => engine.install(...a),
     remove: (key) => engine.remove(key),
@@ -43,10 +42,11 @@ describe('the number', () => {
     // The frame at hand, held back while the other worker takes one that is a window and more ahead of it.
     let interrupt: (() => void) | null = null;
     const engine = meanwhile((burst, inner) => {
-      inner.open(burst);
+      const opened = inner.open(burst);
       const once = interrupt;
       interrupt = null;
       once?.();
+      return opened;
     });
     const r = rig({}, {}, { engine });
     const [old] = send(r, PACKET);
@@ -64,10 +64,11 @@ describe('the number', () => {
   it('is judged again after the ICV: of two workers that both found it fresh one has it', () => {
     let interrupt: (() => void) | null = null;
     const engine = meanwhile((burst, inner) => {
-      inner.open(burst);
+      const opened = inner.open(burst);
       const once = interrupt;
       interrupt = null;
       once?.();
+      return opened;
     });
     const r = rig({}, {}, { engine });
     const [frame] = send(r, PACKET);
@@ -91,7 +92,7 @@ describe('the number', () => {
         const r = burst.list[i]! * Row.WORDS;
         if (burst.rows[r + Row.STATE] === RowState.RECEIVED && burst.rows[r + Row.FATE] === 0) opened++;
       }
-      inner.open(burst);
+      return inner.open(burst);
     });
     const s = rig({ esn: false }, { esn: false }, { engine });
     const frames = send(s, PACKET, PACKET);
@@ -151,11 +152,43 @@ describe('the ICV', () => {
   });
 
   it('of a row that no engine has looked at does not hold', () => {
-    const r = rig({}, {}, { engine: meanwhile(() => {}) });
+    const r = rig({}, {}, { engine: meanwhile(() => 0) });
     const [frame] = send(r, PACKET);
     const before = written(r);
     expect(receive(r, frame!)).toEqual(['ICV']);
     expect(written(r)).toBe(before);
+  });
+
+  it.each(HERE)('that holds is counted, and no other, engine %s', (_, make) => {
+    const counts: number[] = [];
+    const watch = (burst: Burst, engine: CryptoEngine): number => {
+      const opened = engine.open(burst);
+      const rows = [...burst.list.subarray(0, burst.length)];
+      expect(opened).toBe(rows.filter((row) => burst.rows[row * Row.WORDS + Row.STATE] === RowState.OPENED).length);
+      counts.push(opened);
+      return opened;
+    };
+    const r = rig({}, {}, { engine: meanwhile(watch, make()) });
+    const frames = send(r, PACKET, PACKET, PACKET, PACKET, PACKET);
+    expect(receive(r, frames[0]!)).toEqual([THROUGH]);
+    const burst = [frames[0]!, forged(frames[1]!), frames[1]!, frames[2]!, forged(frames[3]!), frames[4]!];
+    expect(receive(r, ...burst)).toEqual(['REPLAYED', 'ICV', THROUGH, THROUGH, 'ICV', THROUGH]);
+    expect(receive(r, ...frames.slice(3, 4))).toEqual([THROUGH]);
+    expect(counts).toEqual([1, 3, 1]);
+  });
+
+  it('that an engine only says has held brings nothing to light: the row is believed', () => {
+    const r = rig({}, {}, { engine: meanwhile(({ length }) => length) });
+    const frames = send(r, PACKET, PACKET);
+    expect(receive(r, ...frames)).toEqual(['ICV', 'ICV']);
+    expect(r.b.stats[3 * SaStat.COLUMNS]).toBe(0);
+    // One that counts too few is believed as little, and one that counts nothing at all.
+    for (const says of [0, 1, Number.NaN]) {
+      const s = rig({}, {}, { engine: meanwhile((burst, engine) => engine.open(burst) * 0 + says) });
+      const [first, second] = send(s, PACKET, PACKET);
+      expect(receive(s, first!, forged(second!))).toEqual([THROUGH, 'ICV']);
+      expect(receive(s, second!)).toEqual([THROUGH]);
+    }
   });
 
   it('that fails leaves the bytes of an AEAD as they were: no library’s early plaintext is copied out', () => {

@@ -111,9 +111,9 @@ export class ReplayWindow {
   /**
    * Before the ICV: advises, and writes nothing shared. Rows `list[from .. to)` of this window without a FATE get their
    * high half (once: a SEQ_HI other than -1 stays) and a FATE if they need not be opened. Copies inside one burst all
-   * stay: the first may be forged.
+   * stay: the first may be forged. Returns how many got a FATE.
    */
-  checkBurst(rows: Int32Array, list: Int32Array, from: number, to: number): void {
+  checkBurst(rows: Int32Array, list: Int32Array, from: number, to: number): number {
     // Literals where V8 sees them, each held to its table by its type, and a row as a multiple of 16 whose words need no
     // overflow check: a fifth of the time.
     const SEQ_LO: typeof Column.SEQ_LO = 6;
@@ -130,20 +130,23 @@ export class ReplayWindow {
     let i = (from - 1) | 0;
     let block = -1;
     let taken = 0;
+    let refused = 0;
     for (;;) {
       let r = 0;
       let lo = 0;
       let hi = 0;
       // Rows of one block that lies in the window whole.
       for (;;) {
-        if (++i >= end) return;
+        if (++i >= end) return refused;
         r = list[i]! << 4;
         if (rows[r | FATE] !== 0) continue;
         lo = rows[r | SEQ_LO]!;
         hi = rows[r | SEQ_HI]!;
         if (lo >>> 3 !== block || (hi !== -1 && hi !== sureHi)) break;
         rows[r | SEQ_HI] = sureHi;
-        if (((taken >>> (lo & 7)) & 1) !== 0) rows[r | FATE] = taken < 0 ? Verdict.STALE : Verdict.REPLAYED;
+        if (((taken >>> (lo & 7)) & 1) === 0) continue;
+        rows[r | FATE] = taken < 0 ? Verdict.STALE : Verdict.REPLAYED;
+        refused = (refused + 1) | 0;
       }
       // A row of another block, or of one that wants to be judged number by number.
       const ahead = ((lo & -8) - sureLo) | 0;
@@ -157,12 +160,15 @@ export class ReplayWindow {
         if (verdict !== Verdict.ACCEPT) {
           if (hi >= 0) rows[r | SEQ_HI] = hi;
           rows[r | FATE] = verdict;
+          refused = (refused + 1) | 0;
           continue;
         }
       }
       rows[r | SEQ_HI] = hi;
       taken = this.#blocks.table[this.#entry(hi, lo >>> 3) | TAKEN]!;
-      if (((taken >>> (lo & 7)) & 1) !== 0) rows[r | FATE] = taken < 0 ? Verdict.STALE : Verdict.REPLAYED;
+      if (((taken >>> (lo & 7)) & 1) === 0) continue;
+      rows[r | FATE] = taken < 0 ? Verdict.STALE : Verdict.REPLAYED;
+      refused = (refused + 1) | 0;
     }
   }
 

@@ -42,7 +42,9 @@ export class Rows {
   /** Check, an ICV that fails every row whose number is not the true one, commit. */
   offer(window: ReplayWindow, numbers: readonly number[], lowOnly = false): number[] {
     this.fill(numbers, lowOnly);
-    window.checkBurst(this.rows, this.list, 0, numbers.length);
+    const refused = window.checkBurst(this.rows, this.list, 0, numbers.length);
+    const ended = numbers.filter((_, i) => this.fate(i) !== 0).length;
+    if (refused !== ended) throw new Error(`checkBurst says that ${refused} rows have ended, and ${ended} have`);
     numbers.forEach((s, i) => {
       if (this.fate(i) === 0 && this.number(i) !== s) this.setFate(i, ICV);
     });

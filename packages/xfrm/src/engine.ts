@@ -27,6 +27,9 @@ export interface CryptoEngine {
   remove(key: number): void;
   /** Seals every TO_SEAL row without a FATE that has a KEY: writes the IV, encrypts, appends the ICV, sets SEALED. Never touches a SEALED one. */
   seal(burst: Burst): void;
-  /** Opens every RECEIVED row without a FATE that has a KEY: OPENED, or ICV_BAD with its payload zeroed. START and END stay. */
-  open(burst: Burst): void;
+  /**
+   * Opens every RECEIVED row without a FATE that has a KEY: OPENED, or ICV_BAD with its payload zeroed. START and END stay.
+   * Returns how many it has made OPENED: where that is all of a burst, their states are not looked at before the window is.
+   */
+  open(burst: Burst): number;
 }

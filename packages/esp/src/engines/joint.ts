@@ -39,9 +39,9 @@ class JointEngine implements CryptoEngine {
     if (this.#secondKeys > 0) this.#second.seal(burst);
   }
 
-  open(burst: Burst): void {
-    this.#first.open(burst);
-    if (this.#secondKeys > 0) this.#second.open(burst);
+  open(burst: Burst): number {
+    const opened = this.#first.open(burst);
+    return this.#secondKeys > 0 ? opened + this.#second.open(burst) : opened;
   }
 }
 

@@ -101,8 +101,8 @@ class NativeEngine implements CryptoEngine {
     this.#binding.seal(this.#idOf(burst.slab), burst.list, burst.length);
   }
 
-  open(burst: Burst): void {
-    this.#binding.open(this.#idOf(burst.slab), burst.list, burst.length);
+  open(burst: Burst): number {
+    return this.#binding.open(this.#idOf(burst.slab), burst.list, burst.length);
   }
 
   #idOf(slab: FrameSlab): number {
