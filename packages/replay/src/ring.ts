@@ -1,4 +1,4 @@
-import type { Entry } from './blocks.ts';
+import type { Blocks, Entry } from './blocks.ts';
 import { TWO_32 } from './esn.ts';
 import { ringOf } from './header.ts';
 import { stripe } from './layout.ts';
@@ -35,34 +35,40 @@ export class Ring {
     return (hi << (32 - LOG_BLOCK - this.#logBlocks)) | (block >>> this.#logBlocks);
   }
 
-  /** Takes the numbers in an entry's MASK; leaves in it those granted, and in SEEN the word that decided. Whether it got all. */
-  claim(table: Int32Array, entry: number): boolean {
+  /**
+   * Takes the numbers in the MASK of every entry. Where not all were granted, leaves in MASK those that were, and in SEEN a
+   * word that shows why: one of a newer tag only if that was the reason. Whether it got all.
+   */
+  claim({ table, order, count }: Blocks): boolean {
     const AT: typeof Entry.AT = 3;
     const TAG: typeof Entry.TAG = 4;
     const SEEN: typeof Entry.SEEN = 5;
     const MASK: typeof Entry.MASK = 7;
-    const at = table[entry | AT]!;
-    const tag = table[entry | TAG]!;
-    const asked = table[entry | MASK]!;
-    let word = table[entry | SEEN]!;
-    for (;;) {
-      const lap = word >>> 8;
-      const fresh = lap < tag ? asked : lap === tag ? asked & ~word : 0;
-      if (fresh === 0) {
-        table[entry | MASK] = 0;
-        table[entry | SEEN] = word;
-        return false;
+    const words = this.words;
+    let whole = true;
+    for (let k = 0; k < count; k = (k + 1) | 0) {
+      const entry = order[k]!;
+      const asked = table[entry | MASK]!;
+      const at = table[entry | AT]!;
+      const tag = table[entry | TAG]!;
+      let word = table[entry | SEEN]!;
+      while (asked !== 0) {
+        const lap = word >>> 8;
+        const fresh = lap < tag ? asked : lap === tag ? asked & ~word : 0;
+        if (fresh !== asked) {
+          whole = false;
+          table[entry | MASK] = fresh;
+          table[entry | SEEN] = word;
+          if (fresh === 0) break;
+        }
+        const next = lap < tag ? (tag << 8) | asked : word | fresh;
+        const found = Atomics.compareExchange(words, at, word, next);
+        if (found === word) break;
+        this.swapFailures++;
+        word = found;
       }
-      const next = lap < tag ? (tag << 8) | asked : word | fresh;
-      const found = Atomics.compareExchange(this.words, at, word, next);
-      if (found === word) {
-        table[entry | MASK] = fresh;
-        table[entry | SEEN] = next;
-        return fresh === asked;
-      }
-      this.swapFailures++;
-      word = found;
     }
+    return whole;
   }
 
   /** The greatest number taken in a region; its first when none is yet (announced, not claimed). */

@@ -184,12 +184,16 @@ export class ReplayWindow {
     const SEQ_LO: typeof Column.SEQ_LO = 6;
     const SEQ_HI: typeof Column.SEQ_HI = 7;
     const FATE: typeof Column.FATE = 9;
+    const HI: typeof Entry.HI = 1;
+    const AT_BLOCK: typeof Entry.BLOCK = 2;
     const MASK: typeof Entry.MASK = 7;
     const blocks = this.#blocks;
     const judge = this.#judge;
     blocks.reserve(to - from);
     judge.by(this.#edge.load());
     const { table } = blocks;
+    const wrap = blocks.wrap | 0;
+    const name = blocks.burst | 0;
     const size = this.size | 0;
     const sureLo = judge.sureLo | 0;
     const sureHi = judge.sureHi | 0;
@@ -231,7 +235,10 @@ export class ReplayWindow {
       const behind = (run - ahead) | 0;
       if (ahead >= 0 && ahead <= room && hi === sureHi && behind < size) {
         block = lo >>> 3;
-        entry = this.#entry(hi, block);
+        // Where check has put it, nearly always.
+        entry = (block << 3) & wrap;
+        if (table[entry] !== name || table[entry | AT_BLOCK] !== block || table[entry | HI] !== hi)
+          entry = this.#entry(hi, block);
         mask = table[entry | MASK]!;
         if (behind > late) late = behind;
         const bit = 1 << (lo & 7);
@@ -259,7 +266,7 @@ export class ReplayWindow {
     }
     if (asked > 0) {
       if (run >= judge.edgeAhead + this.#region) this.#announce(Math.max(judge.run, judge.sure + run));
-      const whole = this.#claimAll() && copies === 0;
+      const whole = this.#ring.claim(blocks) && copies === 0;
       if (!whole || late > this.#settled) asked -= this.#settle(rows, list, from, to);
       this.#accounts.add(asked);
     }
@@ -317,8 +324,8 @@ export class ReplayWindow {
     for (let s = first; s <= seq; s += BLOCK) {
       const entry = this.#entry(Math.floor(s / TWO_32), s >>> LOG_BLOCK);
       blocks.table[entry | MASK] = 0xff >>> Math.max(0, BLOCK - 1 - (seq - s));
-      this.#ring.claim(blocks.table, entry);
     }
+    this.#ring.claim(blocks);
     blocks.begin(0);
     return seq > top;
   }
@@ -365,16 +372,6 @@ export class ReplayWindow {
   /** Raises the edge to the region of `s`. */
   #announce(s: number): void {
     this.#edge.raise(this.#judge.found, Math.floor(s / this.#region));
-  }
-
-  /** Whether every block granted all that was asked of it. */
-  #claimAll(): boolean {
-    const MASK: typeof Entry.MASK = 7;
-    const { table, order, count } = this.#blocks;
-    const ring = this.#ring;
-    let whole = true;
-    for (let k = 0; k < count; k++) if (table[order[k]! | MASK] !== 0 && !ring.claim(table, order[k]!)) whole = false;
-    return whole;
   }
 
   /**

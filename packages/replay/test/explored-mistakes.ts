@@ -12,7 +12,7 @@ const RING = 'ring.ts';
 const JUDGE = 'judge.ts';
 const LOOK = 'if (s < this.sure && s <= this.#exactTop() - this.#size) return Verdict.STALE;';
 const ANNOUNCE = 'if (run >= judge.edgeAhead + this.#region) this.#announce(Math.max(judge.run, judge.sure + run));';
-const CLAIM = 'const whole = this.#claimAll() && copies === 0;';
+const CLAIM = 'const whole = this.#ring.claim(blocks) && copies === 0;';
 const WHOLE = 'if (ahead >= 0 && ahead <= room && hi === sureHi && behind < size) {';
 const EQUALITY: Edit[] = [
   { file: RING, find: 'const fresh = lap < tag ? asked', replace: 'const fresh = lap !== tag ? asked' },
@@ -32,8 +32,8 @@ export const MISTAKES: Mistake[] = [
     edits: [
       {
         file: RING,
-        find: 'table[entry | MASK] = fresh;',
-        replace: 'table[entry | MASK] = asked & ~(table[entry | SEEN]! >>> 8 === tag ? table[entry | SEEN]! : 0);',
+        find: 'if (fresh !== asked) {',
+        replace: 'if (fresh !== asked && word === table[entry | SEEN]!) {',
       },
     ],
   },
@@ -43,8 +43,8 @@ export const MISTAKES: Mistake[] = [
     edits: [
       {
         file: RING,
-        find: 'const found = Atomics.compareExchange(this.words, at, word, next);',
-        replace: 'Atomics.store(this.words, at, next);\n      const found = word;',
+        find: 'const found = Atomics.compareExchange(words, at, word, next);',
+        replace: 'Atomics.store(words, at, next);\n      const found = word;',
       },
     ],
   },
@@ -95,9 +95,9 @@ export const MISTAKES: Mistake[] = [
     scene: 'ring of 8 words',
     edits: [
       {
-        file: WINDOW,
-        find: '&& !ring.claim(table, order[k]!)) whole = false;',
-        replace: '&& !ring.claim(table, order[k]!)) continue;',
+        file: RING,
+        find: 'whole = false;',
+        replace: '',
       },
     ],
   },
