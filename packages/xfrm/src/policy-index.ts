@@ -35,6 +35,11 @@ export class PolicyIndex {
     this.#shapes = [...shapes.values()].map((members) => new Shape(policies, members, this.#next));
   }
 
+  /** See PolicyList; of many policies nobody knows. */
+  alone(): boolean {
+    return false;
+  }
+
   /** The first policy that matches the IPv4 packet at `ipAt`, whose fixed header is whole; -1 = none. */
   find4(view: DataView, ipAt: number): number {
     const shapes = this.#shapes;

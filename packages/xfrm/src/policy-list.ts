@@ -8,6 +8,8 @@ export class PolicyList {
   readonly #count: number;
   /** Per policy: source and destination cut to their prefixes, then the masks of both. */
   readonly #words: Int32Array;
+  /** Per IPv4 policy 1 where it answers every packet of its prefixes. */
+  readonly #alone: Uint8Array;
 
   /** Policies that make sense, all of the family of `bytes` bytes an address. */
   constructor(policies: readonly PacketSelector[], bytes: 4 | 16) {
@@ -19,6 +21,14 @@ export class PolicyList {
         return [...wordsOf(p).map((word, k) => word & mask[k]!), ...mask];
       }),
     );
+    this.#alone = Uint8Array.from(policies, (_, i) => (bytes === 4 && this.#isAlone(i) ? 1 : 0));
+  }
+
+  /** Whether IPv4 policy `i` answers every packet of its prefixes; then these and their masks become the first words of `to`. */
+  alone(i: number, to: Int32Array): boolean {
+    if (this.#alone[i] === 0) return false;
+    for (let k = 0; k < 4; k++) to[k] = this.#words[4 * i + k]!;
+    return true;
   }
 
   /** The first policy that matches the IPv4 packet at `ipAt`, whose fixed header is whole; -1 = none. */
@@ -45,5 +55,13 @@ export class PolicyList {
       if (k === 8 && this.#upper.matches(i, view, ipAt)) return i;
     }
     return -1;
+  }
+
+  /** It asks for nothing else, and no policy before it has a packet in common with it. */
+  #isAlone(i: number): boolean {
+    const words = this.#words;
+    const meet = (a: number, b: number): boolean => ((words[a]! ^ words[b]!) & words[a + 2]! & words[b + 2]!) === 0;
+    for (let j = 0; j < i; j++) if (meet(4 * i, 4 * j) && meet(4 * i + 1, 4 * j + 1)) return false;
+    return !this.#upper.asks(i);
   }
 }

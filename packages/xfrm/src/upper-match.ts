@@ -20,6 +20,11 @@ export class UpperMatch {
     this.#words = Int32Array.from(policies.flatMap(wordsOf));
   }
 
+  /** Whether policy `i` asks for anything behind the IP header. */
+  asks(i: number): boolean {
+    return this.#words[i * WORDS] !== UNASKED;
+  }
+
   /** Before the first question about a packet. */
   begin(): void {
     this.#read = false;

@@ -285,6 +285,38 @@ describe('Spd', () => {
     },
   );
 
+  it('tells of no more packets than the policy that answered lately answers, on random policies and packets', () => {
+    const dice = new Dice(7);
+    let told = 0;
+    for (let round = 0; round < 4 * ROUNDS; round++) {
+      const policies = Array.from({ length: 1 + dice.below(10) }, (_, slot) => {
+        const policy = randomPolicy(dice, 4, slot);
+        const { source, sourceBits, destination, destinationBits } = policy;
+        // Most ask for addresses only.
+        return dice.below(4)
+          ? { source, sourceBits, destination, destinationBits, protocol: null, action: policy.action, slot }
+          : policy;
+      });
+      const spd = new Spd(policies);
+      const again = new Spd(policies);
+      for (let k = 0; k < 100; k++) {
+        const it = randomPacket(dice, 4);
+        const [source, destination, sourceMask, destinationMask, slot] = spd.recent;
+        const known =
+          (it.view.getInt32(it.at + 12) & sourceMask!) === source &&
+          (it.view.getInt32(it.at + 16) & destinationMask!) === destination;
+        const says = again.lookup(it.view, it.at);
+        if (known) expect(slot).toBe(says);
+        if (known) told++;
+        expect(spd.lookupNext(it.view, it.at)).toBe(says);
+        if (k % 25 !== 24) continue;
+        const [from, to] = [dice.below(10), 10 + dice.below(10)];
+        expect(spd.redirect(from, to)).toBe(again.redirect(from, to));
+      }
+    }
+    expect(told).toBeGreaterThan(50 * ROUNDS);
+  });
+
   it('redirects every policy of one SA to another at once', () => {
     const spd = new Spd([policy(NET, 16, ANY, 0, 5), policy(v6(), 0, v6(), 0, 5), policy(ANY, 0, ANY, 0, 6)]);
     expect(spd.redirect(5, 9)).toBe(2);
