@@ -21,11 +21,21 @@ import type { OutboundTicket } from './tickets.ts';
 import { moveHeader, NO_SPLIT, transportSplit } from './transport.ts';
 import { decrementTtl } from './ttl.ts';
 import { type TunnelShape, writeTunnelBurst } from './tunnel-burst.ts';
+import { LITTLE_ENDIAN, writeTunnelWords } from './tunnel-words.ts';
 import { finishUdp6 } from './udp-checksum.ts';
 
 /** Bytes of an IP and a TCP header without options, by family. */
 const TCP_OVERHEAD_4 = 40;
 const TCP_OVERHEAD_6 = 60;
+
+/** Of some packets the longest, and the least room that one of them has in its frame before and behind it, bytes. */
+export interface Extent {
+  longest: number;
+  ahead: number;
+  behind: number;
+  /** Every START is a multiple of 4. */
+  aligned: boolean;
+}
 
 /**
  * One outbound SA on one worker (RFC 4303 3.3): numbers, outer headers, padding; sealing is left to the lower's handle or
@@ -65,6 +75,8 @@ export class EspOutbound {
   readonly #plain: boolean;
   /** Where a burst can be written at once, else null. */
   readonly #shape: TunnelShape | null;
+  /** And in words, where they are aligned. */
+  readonly #inWords: boolean;
   readonly #one: Int32Array = new Int32Array(1);
   #mtu: number;
   #innerMtu = 0;
@@ -101,6 +113,7 @@ export class EspOutbound {
       this.#plain && !this.#header.v6 && hash !== null && !this.#portEntropy && !flows
         ? { header: this.#header, ivLength, icvLength: this.#icvLength, blockLength, hash }
         : null;
+    this.#inWords = LITTLE_ENDIAN && blockLength === 4;
     this.#pathMtu = pathMtu;
     this.#mtu = ticket.mtu;
     this.#size(ticket.mtu);
@@ -115,25 +128,40 @@ export class EspOutbound {
   /**
    * Turns rows `list[from .. to)`, checked inner packets of this SA, into TO_SEAL rows, or gives them a FATE (TOO_BIG,
    * NO_ROOM, FRAGMENT, BAD_STATE, TTL, LIFETIME, EXHAUSTED). `list` is the caller's scratch: rows that do not fit are moved behind the others.
-   * KEY becomes `key`.
+   * KEY becomes `key`. With the `extent` of these and maybe other packets, those of an ordinary SA are not looked at one by one.
    */
-  encap(burst: Burst, list: Int32Array, from: number, to: number, key: number): void {
+  encap(burst: Burst, list: Int32Array, from: number, to: number, key: number, extent: Extent | null = null): void {
     const { rows } = burst;
     this.#refresh();
-    const fit = this.#plain ? this.#fitPlain(burst, list, from, to) : this.#fit(burst, list, from, from, to);
+    const fit = extent !== null && this.#takesAll(extent) ? to : this.#fit(burst, list, from, to);
     // Lifetimes before numbers: what is not granted needs none.
     const alive = this.#lifetime === null ? fit : from + this.#lifetime.grant(rows, list, from, fit);
     for (let i = alive; i < fit; i++) rows[list[i]! * Row.WORDS + Row.FATE] = DropReason.LIFETIME;
     const number = this.#allocator.reserve(alive - from);
     const granted = from + this.#allocator.granted;
     this.encapped = granted - from;
-    if (this.#shape !== null) this.bytes = writeTunnelBurst(burst, list, from, granted, number, key, this.#shape);
-    else this.#writeEach(burst, list, from, granted, number, key);
+    const shape = this.#shape;
+    const high = Math.floor(number / 0x1_0000_0000);
+    if (shape === null) this.#writeEach(burst, list, from, granted, number, key);
+    else if (this.#inWords && extent?.aligned)
+      this.bytes = writeTunnelWords(burst, list, from, granted, number, high, key, shape);
+    else this.bytes = writeTunnelBurst(burst, list, from, granted, number, high, key, shape);
     for (let i = granted; i < alive; i++) rows[list[i]! * Row.WORDS + Row.FATE] = DropReason.EXHAUSTED;
   }
 
-  /** Moves the rows that fit to the front of `list[from .. to)`, where there are some up to `fit`; returns where they end. */
-  #fit(burst: Burst, list: Int32Array, from: number, fit: number, to: number): number {
+  /** Whether no packet of this extent can be refused. */
+  #takesAll({ longest, ahead, behind }: Extent): boolean {
+    return (
+      this.#plain &&
+      longest <= this.#innerMtu &&
+      ahead >= this.#header.length + this.#ivLength &&
+      behind >= this.#blockLength - 1 + ESP_TRAILER_LENGTH + this.#icvLength
+    );
+  }
+
+  /** Moves the rows that fit to the front of `list[from .. to)`; returns where they end. */
+  #fit(burst: Burst, list: Int32Array, from: number, to: number): number {
+    let fit = from;
     for (let i = from; i < to; i++) {
       const row = list[i]!;
       const fate = this.#prepare(burst, row);
@@ -145,26 +173,6 @@ export class EspOutbound {
       list[fit++] = row;
     }
     return fit;
-  }
-
-  /** The same while all fit, which is nearly always. */
-  #fitPlain(burst: Burst, list: Int32Array, from: number, to: number): number {
-    const START: typeof Row.START = 0;
-    const END: typeof Row.END = 1;
-    const { rows } = burst;
-    const { frameSize } = burst.slab;
-    const most = this.#innerMtu;
-    const before = this.#header.length + this.#ivLength;
-    const behind = this.#blockLength - 1 + ESP_TRAILER_LENGTH + this.#icvLength;
-    for (let i = from; i < to; i++) {
-      const row = list[i]!;
-      const first = row * frameSize;
-      const start = rows[(row << 4) | START]!;
-      const end = rows[(row << 4) | END]!;
-      if (end - start > most || start - before < first || end + behind > first + frameSize)
-        return this.#fit(burst, list, i, i, to);
-    }
-    return to;
   }
 
   #writeEach(burst: Burst, list: Int32Array, from: number, to: number, first: number, key: number): void {

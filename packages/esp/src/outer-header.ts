@@ -38,12 +38,16 @@ export class OuterHeader {
   readonly v6: boolean;
   /** Ethernet in the first four, 0 where there is none; then all from the IP header on. */
   readonly words: Int32Array;
+  /** The same in this machine's byte order, with two bytes of nothing in front, so that the IP header is aligned. */
+  readonly native: Int32Array;
   /** Outer traffic class by inner traffic class: DSCP and ECN in one load. */
   readonly traffic: Uint8Array;
   readonly copyDf: boolean;
   readonly copyTtl: boolean;
   /** Sum of the IPv4 header words that never change. */
   readonly sum: number;
+  /** Of `native`: protocol and addresses. */
+  readonly nativeSum: number;
   readonly #label: number;
 
   constructor(ticket: OutboundTicket) {
@@ -90,6 +94,11 @@ export class OuterHeader {
     if (encap !== null) writeUdp(view, this.udp, encap.sport, encap.dport, 0);
     view.setUint32(this.esp, ticket.spi);
     this.sum = this.v6 ? 0 : ~view.getUint16(this.l3 + Ipv4.CHECKSUM) & 0xffff;
+
+    this.native = new Int32Array((this.length - this.l3) / 4 + 4);
+    new Uint8Array(this.native.buffer).set(bytes, 16 - this.l3);
+    const fields = new Uint16Array(this.native.buffer, 16);
+    this.nativeSum = this.v6 ? 0 : fields[6]! + fields[7]! + fields[8]! + fields[9]!;
 
     // Words from the IP header on; the Ethernet header in front of them, where there is one.
     this.words = new Int32Array((this.length - this.l3) / 4 + 4);

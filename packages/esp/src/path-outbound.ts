@@ -25,7 +25,7 @@ import {
   Spd,
   XfrmError,
 } from '@espalier/xfrm';
-import { EspOutbound } from './outbound.ts';
+import { EspOutbound, type Extent } from './outbound.ts';
 import type { PathMtu } from './path-mtu.ts';
 import type { EspPathOptions } from './path-options.ts';
 import type { SaCounters } from './sa-counters.ts';
@@ -50,6 +50,8 @@ export class OutboundPath {
   readonly #sas: (EspOutbound | null)[];
   /** SAs of the way in, which no policy should name. */
   readonly #inbound: readonly (object | null)[];
+  /** Of the packets of the burst at hand. */
+  readonly #extent: Extent = { longest: 0, ahead: 0, behind: 0, aligned: false };
   #policies: Spd = new Spd([]);
 
   constructor(
@@ -127,7 +129,7 @@ export class OutboundPath {
       const slot = slots[g]!;
       const sa = this.#sas[slot]!;
       const all = this.#sealsAll(sa);
-      sa.encap(burst, order, from, to, all ? sa.key : 0);
+      sa.encap(burst, order, from, to, all ? sa.key : 0, this.#extent);
       const { encapped } = sa;
       if (this.#linkType === 'esp-udp') this.#strip(rows, from, from + encapped);
       const here = all ? encapped : this.#sealSome(sa, rows, from, from + encapped);
@@ -197,25 +199,62 @@ export class OutboundPath {
     }
   }
 
-  /** Classifies a burst and groups it by SA. */
+  /** Classifies a burst, groups it by SA, and takes its extent. */
   #classifyAll(burst: Burst): void {
     // Literals where V8 sees them, each held to the table by its type; a row's words are `r | WORD`, with no overflow.
+    const START: typeof Row.START = 0;
+    const END: typeof Row.END = 1;
     const SA: typeof Row.SA = 4;
     const FATE: typeof Row.FATE = 9;
     const { rows, list, slab } = burst;
+    const { view } = slab;
+    const frameSize = slab.frameSize | 0;
     const length = burst.length | 0;
     const groups = this.#groups;
     const { order } = groups;
+    // Most packets are answered by the policy that answered the one before: two compares, in locals.
+    let known = this.#known();
+    let source = known[0]!;
+    let destination = known[1]!;
+    let sourceMask = known[2]!;
+    let destinationMask = known[3]!;
+    let answer = known[4]!;
     let last = -1;
     let mixed = false;
     let placed = 0;
-    for (let i = 0; i < length; i++) {
+    let longest = 0;
+    let ahead = frameSize;
+    let behind = frameSize;
+    let starts = 0;
+    for (let i = 0; i < length; i = (i + 1) | 0) {
       const row = list[i]!;
       const r = row << 4;
-      rows[r | SA] = -1;
-      if (rows[r | FATE] !== 0) continue;
-      this.#classify(slab, r);
-      const slot = rows[r | SA]!;
+      if (rows[r | FATE] !== 0) {
+        rows[r | SA] = -1;
+        continue;
+      }
+      const start = rows[r | START]!;
+      const end = rows[r | END]!;
+      const size = (end - start) | 0;
+      // The ordinary packet, without options; `checkIpv4` says the same of it.
+      const first = size >= 20 ? view.getInt32(start) : 0;
+      const total = first & 0xffff;
+      const ordinary = first >>> 24 === 0x45 && total >= 20 && total <= size;
+      let slot = answer;
+      if (
+        !ordinary ||
+        (view.getInt32((start + 12) | 0) & sourceMask) !== source ||
+        (view.getInt32((start + 16) | 0) & destinationMask) !== destination
+      ) {
+        slot = this.#classify(slab, r, ordinary) | 0;
+        known = this.#known();
+        source = known[0]!;
+        destination = known[1]!;
+        sourceMask = known[2]!;
+        destinationMask = known[3]!;
+        answer = known[4]!;
+      }
+      rows[r | SA] = slot;
       if (slot < 0) continue;
       if (slot !== last) {
         mixed ||= last >= 0;
@@ -223,40 +262,52 @@ export class OutboundPath {
       }
       order[placed] = row;
       placed = (placed + 1) | 0;
+      const before = (start - Math.imul(row, frameSize)) | 0;
+      if (size > longest) longest = size;
+      if (before < ahead) ahead = before;
+      const after = (frameSize - before - size) | 0;
+      if (after < behind) behind = after;
+      starts |= start;
     }
     groups.last = last;
     groups.mixed = mixed;
     groups.placed = placed;
     groups.end(burst);
+    const extent = this.#extent;
+    extent.longest = longest;
+    extent.ahead = ahead;
+    extent.behind = behind;
+    extent.aligned = (starts & 3) === 0;
   }
 
-  /** Inner checks and policy for one outbound row; a protected one gets its SA. */
-  #classify(slab: FrameSlab, r: number): void {
-    const START: typeof Row.START = 0;
-    const END: typeof Row.END = 1;
-    const SA: typeof Row.SA = 4;
-    const FATE: typeof Row.FATE = 9;
+  /** What is known of the policy that answered last, `Spd.recent`; its SA is there. */
+  #known(): Int32Array {
+    const { recent } = this.#policies;
+    if (recent[4]! >= 0 && !this.#sas[recent[4]!]) this.#policies.forget();
+    return recent;
+  }
+
+  /** Inner checks and policy for one outbound row; returns the SA of a protected one, else -1. */
+  #classify(slab: FrameSlab, r: number, ordinary: boolean): number {
     const { rows, view } = slab;
-    const start = rows[r | START]!;
-    const end = rows[r | END]!;
+    const start = rows[r + Row.START]!;
+    const end = rows[r + Row.END]!;
     let version = 4;
-    const first = end - start >= 20 ? view.getInt32(start) : 0;
-    const total = first & 0xffff;
-    // The ordinary packet, without options; `checkIpv4` says the same of it.
-    if (first >>> 24 !== 0x45 || total < 20 || total > end - start) {
+    if (!ordinary) {
       version = end > start ? view.getUint8(start) >> 4 : 0;
       const check = version === 6 ? checkIpv6(view, start, end) : checkIpv4(view, start, end, false);
       if (check !== 0) {
-        rows[r | FATE] = DropReason.BAD_INNER;
-        return;
+        rows[r + Row.FATE] = DropReason.BAD_INNER;
+        return -1;
       }
     }
-    const verdict = this.#policies.lookup(view, start);
+    const verdict = this.#policies.lookupNext(view, start);
     if (verdict >= 0) {
-      if (this.#sas[verdict]) rows[r | SA] = verdict;
-      else rows[r | FATE] = this.#inbound[verdict] ? DropReason.BAD_STATE : DropReason.NO_STATE;
+      if (this.#sas[verdict]) return verdict;
+      rows[r + Row.FATE] = this.#inbound[verdict] ? DropReason.BAD_STATE : DropReason.NO_STATE;
     } else if (verdict === PolicyAction.BYPASS) this.#bypass(slab, r, version);
-    else rows[r | FATE] = DropReason.POLICY;
+    else rows[r + Row.FATE] = DropReason.POLICY;
+    return -1;
   }
 
   #bypass(slab: FrameSlab, r: number, version: number): void {

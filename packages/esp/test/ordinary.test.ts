@@ -1,10 +1,11 @@
 /** What is done at once for ordinary packets against the step-by-step way, which everything out of the ordinary takes. */
 import { Lifetime, ReplayWindow, SequenceAllocator } from '@espalier/replay';
 import { Row, RowState, writeIpv4Checksum } from '@espalier/wire';
-import { ALGORITHM_NAMES, ALGORITHMS, type AlgorithmName, type CryptoEngine, SaKey } from '@espalier/xfrm';
+import { ALGORITHM_NAMES, ALGORITHMS, type AlgorithmName, type CryptoEngine, DropReason, SaKey } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
 import { EspOutbound, EspPath, type InboundTicket, type OutboundTicket } from '../src/index.ts';
-import { Bench, random } from './bench-rows.ts';
+import type { Extent } from '../src/outbound.ts';
+import { Bench, ipv4, random } from './bench-rows.ts';
 import { LINK, NAT_T, V4 } from './rig.ts';
 
 function ticketOf(algorithm: AlgorithmName): Omit<OutboundTicket, 'allocator'> {
@@ -52,31 +53,90 @@ describe('a burst written at once', () => {
         mtu: pick(1500, 700),
       };
       const first = pick(1, 0xffff_fff0, 0x1_0000_0000);
-      const packets = Array.from({ length: 32 }, () => inner(draw));
-      const [whole, each] = [false, true].map((flows) => {
+      const shift = pick(0, 0, 1, 2, 3);
+      const most = pick(600, 1540);
+      const packets = Array.from({ length: 32 }, () => inner(draw).subarray(0, most));
+      // One by one; at once as they come; at once, and in words where they are aligned, by the extent of all.
+      const [each, whole, known] = ['each', 'whole', 'known'].map((way) => {
         const allocator = SequenceAllocator.create({ esn: true });
         allocator.advanceTo(first);
         const { memory, offset } = allocator;
-        const sa = new EspOutbound({ ...ticket, allocator: { memory, offset } }, 5, null, null, flows);
+        const sa = new EspOutbound({ ...ticket, allocator: { memory, offset } }, 5, null, null, way === 'each');
         const bench = new Bench(32);
-        for (const packet of packets) bench.slab.rows[bench.put(packet) + Row.SA] = 0;
+        for (const packet of packets) place(bench, packet, shift);
         const list = bench.burst.list.slice();
-        sa.encap(bench.burst, list, 0, 32, 5);
-        for (let i = 0; i < 32; i++) bench.slab.rows[i * Row.WORDS + Row.FLOW] = 0;
+        sa.encap(bench.burst, list, 0, 32, 5, way === 'known' ? extentOf(bench) : null);
+        for (let i = 0; i < 32; i++) {
+          const r = i * Row.WORDS;
+          bench.slab.rows[r + Row.FLOW] = 0;
+          // In front of an Ethernet header that is written in words.
+          const at = bench.slab.rows[r + Row.START]!;
+          if (bench.slab.rows[r + Row.STATE] === RowState.TO_SEAL) bench.slab.bytes.fill(0, at - 2, at);
+        }
         return { sa, bench, next: allocator.next() };
       });
-      expect(whole!.bench.slab.rows).toEqual(each!.bench.slab.rows);
-      expect(Buffer.compare(whole!.bench.slab.bytes, each!.bench.slab.bytes)).toBe(0);
-      expect([whole!.sa.encapped, whole!.sa.bytes, whole!.next]).toEqual([
-        each!.sa.encapped,
-        each!.sa.bytes,
-        each!.next,
-      ]);
+      for (const { sa, bench, next } of [whole!, known!]) {
+        expect(bench.slab.rows).toEqual(each!.bench.slab.rows);
+        expect(Buffer.compare(bench.slab.bytes, each!.bench.slab.bytes)).toBe(0);
+        expect([sa.encapped, sa.bytes, next]).toEqual([each!.sa.encapped, each!.sa.bytes, each!.next]);
+      }
       written += whole!.sa.encapped;
     }
     expect(written).toBeGreaterThan(1500);
   });
+
+  it('is looked at packet by packet where one of them may not fit', () => {
+    const reasons = new Map<number, number>();
+    for (let round = 0; round < 200; round++) {
+      const [each, known] = [null, extentOf].map((extent) => {
+        const allocator = SequenceAllocator.create({ esn: true });
+        const { memory, offset } = allocator;
+        const sa = new EspOutbound({ ...ticketOf('aes128gcm16'), allocator: { memory, offset } }, 5);
+        const bench = new Bench(4, 1792);
+        const dice = random(round + 1);
+        for (let i = 0; i < 4; i++) {
+          const r = bench.put(ipv4(1400));
+          const start = i * 1792 + [256, 256, 48, 49, 50, 52, 376, 374][dice(8)]!;
+          bench.slab.rows[r + Row.START] = start;
+          bench.slab.rows[r + Row.END] = start + [1400, 1400, 1400, 1446, 1447][dice(5)]!;
+        }
+        sa.encap(bench.burst, bench.burst.list.slice(), 0, 4, 5, extent === null ? null : extent(bench));
+        return { bench, next: allocator.next() };
+      });
+      expect(known!.bench.fates()).toEqual(each!.bench.fates());
+      expect(known!.next).toBe(each!.next);
+      for (const fate of known!.bench.fates()) reasons.set(fate, (reasons.get(fate) ?? 0) + 1);
+    }
+    expect([...reasons.keys()].sort((a, b) => a - b)).toEqual(
+      [0, DropReason.TOO_BIG, DropReason.NO_ROOM].sort((a, b) => a - b),
+    );
+  });
 });
+
+/** Appends a packet that begins `shift` bytes later than others. */
+function place(bench: Bench, packet: Uint8Array, shift: number): void {
+  const { rows, bytes } = bench.slab;
+  const r = bench.put(packet);
+  rows[r + Row.SA] = 0;
+  bytes.copyWithin(rows[r + Row.START]! + shift, rows[r + Row.START]!, rows[r + Row.END]!);
+  rows[r + Row.START] = rows[r + Row.START]! + shift;
+  rows[r + Row.END] = rows[r + Row.END]! + shift;
+}
+
+/** The plain way. */
+function extentOf({ burst, slab }: Bench): Extent {
+  const packets = Array.from(burst.list.subarray(0, burst.length), (row) => ({
+    first: row * slab.frameSize,
+    start: slab.rows[row * Row.WORDS + Row.START]!,
+    end: slab.rows[row * Row.WORDS + Row.END]!,
+  }));
+  return {
+    longest: Math.max(...packets.map(({ start, end }) => end - start)),
+    ahead: Math.min(...packets.map(({ first, start }) => start - first)),
+    behind: Math.min(...packets.map(({ first, end }) => first + slab.frameSize - end)),
+    aligned: packets.every(({ start }) => start % 4 === 0),
+  };
+}
 
 /** Takes every ICV for good: what is inside is then the test's to choose. */
 const trusting: CryptoEngine = {

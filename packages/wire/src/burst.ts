@@ -11,6 +11,8 @@ export interface FrameSlab {
   readonly bytes: Uint8Array;
   /** The same bytes, for 16- and 32-bit fields. */
   readonly view: DataView;
+  /** The same bytes once more, in words of this machine's byte order: half the time of `view`, for what is aligned. */
+  readonly words: Int32Array;
   /** `Row.WORDS` words per frame. */
   readonly rows: Int32Array;
   /** Number of frames. */
@@ -154,6 +156,7 @@ export function attachSlab(ticket: SlabTicket): FrameSlab {
   return {
     bytes: new Uint8Array(memory, 0, length),
     view: new DataView(memory, 0, length),
+    words: new Int32Array(memory, 0, length >> 2),
     rows: new Int32Array(memory, length, frames * Row.WORDS),
     frames,
     frameSize,
