@@ -16,7 +16,7 @@ const cost = (want) => {
   const { deal, threads, window } = found.variant;
   if (window.startsWith('C,')) return least(found);
   const dealing = figures.find(
-    (f) => f.variant.window.startsWith('none') && f.variant.deal === deal && f.variant.threads === threads,
+    (f) => f.variant.window === 'none: dealing alone' && f.variant.deal === deal && f.variant.threads === threads,
   );
   return least(found) - (dealing ? least(dealing) : 0);
 };

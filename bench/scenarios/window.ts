@@ -6,7 +6,14 @@ import { Row } from '@espalier/wire';
 import { startCrew } from '../frame/crew.ts';
 import type { Race, Scenario, Variant } from '../frame/scenario.ts';
 import { BURST, type Deal, dealer } from '../windows/deals.ts';
-import { type BurstWindow, LockedBitmap, LockedPerPacket, PlainBitmap, SwapPerPacket } from '../windows/rivals.ts';
+import {
+  AccessesAlone,
+  type BurstWindow,
+  LockedBitmap,
+  LockedPerPacket,
+  PlainBitmap,
+  SwapPerPacket,
+} from '../windows/rivals.ts';
 
 /** Per thread and lap. */
 const BURSTS = 2048;
@@ -37,6 +44,8 @@ function open({ window, memory, size }: Lap, thread: number): BurstWindow | null
       return new LockedPerPacket(memory, size);
     case 'CAS per packet':
       return new SwapPerPacket(memory, size);
+    case 'none: the accesses alone':
+      return new AccessesAlone(memory);
     default:
       return null;
   }
@@ -135,6 +144,7 @@ const variants: Variant[] = [
   ...[1, 2].flatMap((threads) =>
     [64, 256, 4096, 65_536].map((size) => variant('shipped', 'runs of 32', threads, size)),
   ),
+  variant('none: the accesses alone', 'runs of 32', 1),
   variant('plain bitmap', 'runs of 32', 1),
   variant('plain bitmap', 'reordered in 64', 1),
   ...[1, 2].flatMap((threads) => [

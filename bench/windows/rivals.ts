@@ -187,6 +187,51 @@ export class SwapPerPacket implements BurstWindow {
   }
 }
 
+/**
+ * No window: the accesses that one cannot do without, to say what of a window's time is its own. Both readings of the rows,
+ * a load of the edge for each, a read and a compare-and-swap for each block of 8 numbers in order. Accepts everything.
+ */
+export class AccessesAlone implements BurstWindow {
+  readonly #words: Int32Array;
+  readonly #mask: number;
+  /** The word of the last block that a check read; public, so that the read is not deleted. */
+  seen = 0;
+
+  constructor(memory: SharedArrayBuffer) {
+    this.#words = new Int32Array(memory, 64);
+    this.#mask = this.#words.length - 1;
+  }
+
+  checkBurst(rows: Int32Array, list: Int32Array, from: number, to: number): void {
+    const words = this.#words;
+    const hi = Atomics.load(words, 0) & 0;
+    let block = -1;
+    for (let i = from; i < to; i++) {
+      const r = list[i]! * Row.WORDS;
+      const lo = rows[r + Row.SEQ_LO]!;
+      if (rows[r + Row.FATE] !== 0 || rows[r + Row.SEQ_HI] !== -1) continue;
+      rows[r + Row.SEQ_HI] = hi;
+      if (lo >>> 3 === block) continue;
+      block = lo >>> 3;
+      this.seen = words[block & this.#mask]!;
+    }
+  }
+
+  commitBurst(rows: Int32Array, list: Int32Array, from: number, to: number): void {
+    const words = this.#words;
+    const hi = Atomics.load(words, 0) & 0;
+    let block = -1;
+    for (let i = from; i < to; i++) {
+      const r = list[i]! * Row.WORDS;
+      const lo = rows[r + Row.SEQ_LO]!;
+      if (rows[r + Row.FATE] !== 0 || rows[r + Row.SEQ_HI] !== hi || lo >>> 3 === block) continue;
+      block = lo >>> 3;
+      const at = block & this.#mask;
+      Atomics.compareExchange(words, at, words[at]!, block);
+    }
+  }
+}
+
 /** The high half of the number congruent to `lo` in [bottom, bottom + 2^32). */
 function infer(lo: number, bottom: number): number {
   const hi = Math.floor(bottom / TWO_32);
