@@ -99,29 +99,33 @@ export class InboundPath {
     const waiting = this.#waiting;
     const opener = port?.open !== undefined;
     this.#findAll(burst, !opener);
-    // Nobody but the engine has opened a row, or will: what there is to open follows from what is refused.
-    const ours = this.#received && !opener && this.#ahead.size === 0;
+    // Nobody has opened a row yet: what there is to open follows from what is refused.
+    const all = this.#received && this.#ahead.size === 0;
+    let left = 0;
     for (let g = 0, from = 0; g < groups.count; g++) {
       const to = ends[g]!;
       waiting[g] = to - from - this.#sas[slots[g]!]!.window.checkBurst(rows, order, from, to);
+      left += waiting[g]!;
       from = to;
     }
     if (this.#ahead.size > 0) this.#tryAhead(rows);
-    if (opener) port.open!(burst);
-    let software = 0;
-    for (let g = 0, from = 0; g < groups.count; g++) {
-      const to = ends[g]!;
-      const count = ours ? waiting[g]! : this.#openHere(rows, this.#sas[slots[g]!]!.key, from, to);
-      this.#counters.software(slots[g]!, count);
-      software += count;
-      from = to;
+    let opened = opener ? port.open!(burst) : 0;
+    if (!all || opened !== left) {
+      let software = 0;
+      for (let g = 0, from = 0; g < groups.count; g++) {
+        const to = ends[g]!;
+        const count = all && !opener ? waiting[g]! : this.#openHere(rows, this.#sas[slots[g]!]!.key, from, to);
+        this.#counters.software(slots[g]!, count);
+        software += count;
+        from = to;
+      }
+      if (software > 0) opened += this.#engine.open(burst);
     }
-    const opened = software > 0 ? this.#engine.open(burst) : 0;
-    const whole = ours && opened === software;
+    const whole = all && opened === left;
     for (let g = 0, from = 0; g < groups.count; g++) {
       const to = ends[g]!;
       const sa = this.#sas[slots[g]!]!;
-      if (ours && waiting[g] === 0) this.#counters.drops(sa.ticket, burst.slab, order, from, to);
+      if (all && waiting[g] === 0) this.#counters.drops(sa.ticket, burst.slab, order, from, to);
       else {
         if (!whole) this.#refuseUnopened(rows, from, to);
         this.#accept(burst, sa, from, to);

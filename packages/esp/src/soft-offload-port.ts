@@ -95,7 +95,7 @@ export class SoftOffloadPort {
         } else {
           rows[r + Row.KEY] = key;
           rows[r + Row.LOWER] = this.#lower;
-          this.#countPacket(this.#entry, rows[r + Row.END]! - rows[r + Row.START]!);
+          this.#countPackets(this.#entry, 1, rows[r + Row.END]! - rows[r + Row.START]!);
           toSeal++;
         }
       } else if (state === RowState.SEALED) {
@@ -116,41 +116,71 @@ export class SoftOffloadPort {
     stats[PortStat.SEALED] = stats[PortStat.SEALED]! + toSeal;
   }
 
-  /** Opens RECEIVED rows (SA and SEQ_HI set) whose handle resolves here; leaves the others RECEIVED. One engine call. */
-  open(burst: Burst): void {
+  /**
+   * Opens RECEIVED rows (SA and SEQ_HI set) whose handle resolves here; leaves the others RECEIVED. One engine call. Returns
+   * how many are OPENED. A handle is asked for once for a run of rows of one SA.
+   */
+  open(burst: Burst): number {
     const { rows, list } = burst;
     let toOpen = 0;
     if (this.#entries.length < burst.length) this.#entries = new Int32Array(list.length);
+    let slot = -1;
+    let key = 0;
     for (let i = 0; i < burst.length; i++) {
       const r = list[i]! * Row.WORDS;
+      this.#entries[i] = 0;
       if (rows[r + Row.FATE] !== 0 || rows[r + Row.STATE] !== RowState.RECEIVED || rows[r + Row.SA]! < 0) continue;
-      const key = this.#keyFor(rows[r + Row.SA]!);
+      if (rows[r + Row.SA] !== slot) {
+        slot = rows[r + Row.SA]!;
+        key = this.#keyFor(slot);
+      }
       rows[r + Row.KEY] = key;
       if (key === 0) continue;
       this.#entries[i] = this.#entry;
       toOpen++;
     }
-    if (toOpen === 0) return;
+    if (toOpen === 0) return 0;
     this.#engine.open(burst);
+    return this.#countOpened(burst);
+  }
+
+  /** What has become of the rows that were to be opened; returns how many are. */
+  #countOpened({ rows, list, length }: Burst): number {
     const stats = this.#stats;
-    for (let i = 0; i < burst.length; i++) {
+    let opened = 0;
+    let bad = 0;
+    let entry = 0;
+    let packets = 0;
+    let bytes = 0;
+    for (let i = 0; i < length; i++) {
+      if (this.#entries[i] === 0) continue;
       const r = list[i]! * Row.WORDS;
-      if (rows[r + Row.KEY] === 0 || rows[r + Row.FATE] !== 0) continue;
-      const state = rows[r + Row.STATE];
-      if (state === RowState.OPENED) {
-        stats[PortStat.OPENED] = stats[PortStat.OPENED]! + 1;
-        this.#countPacket(this.#entries[i]!, rows[r + Row.END]! - rows[r + Row.START]!);
-      } else if (state === RowState.ICV_BAD) {
-        stats[PortStat.ICV_BAD] = stats[PortStat.ICV_BAD]! + 1;
-        const c = (this.#entries[i]! - 1) * SoftStat.COLUMNS + SoftStat.ICV_FAILURES;
+      if (this.#entries[i] !== entry) {
+        this.#countPackets(entry, packets, bytes);
+        opened += packets;
+        entry = this.#entries[i]!;
+        packets = bytes = 0;
+      }
+      if (rows[r + Row.STATE] === RowState.OPENED) {
+        packets++;
+        bytes += rows[r + Row.END]! - rows[r + Row.START]!;
+      } else if (rows[r + Row.STATE] === RowState.ICV_BAD) {
+        bad++;
+        const c = (entry - 1) * SoftStat.COLUMNS + SoftStat.ICV_FAILURES;
         this.#counts[c] = this.#counts[c]! + 1;
       }
     }
+    this.#countPackets(entry, packets, bytes);
+    opened += packets;
+    stats[PortStat.OPENED] = stats[PortStat.OPENED]! + opened;
+    stats[PortStat.ICV_BAD] = stats[PortStat.ICV_BAD]! + bad;
+    return opened;
   }
 
-  #countPacket(entry: number, bytes: number): void {
+  #countPackets(entry: number, packets: number, bytes: number): void {
+    if (packets === 0) return;
     const c = (entry - 1) * SoftStat.COLUMNS;
-    this.#counts[c] = this.#counts[c]! + 1;
+    this.#counts[c] = this.#counts[c]! + packets;
     this.#counts[c + SoftStat.BYTES] = this.#counts[c + SoftStat.BYTES]! + bytes;
   }
 

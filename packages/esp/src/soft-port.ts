@@ -145,8 +145,8 @@ export class SoftPort implements Port {
     return got;
   }
 
-  open(burst: Burst): void {
-    this.#crypto.open(burst);
+  open(burst: Burst): number {
+    return this.#crypto.open(burst);
   }
 
   /** Sends are complete when they return; here keys of gone handles are forgotten and lost frames counted. */

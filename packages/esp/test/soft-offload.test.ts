@@ -1,7 +1,7 @@
 import { SoftOffload, SoftOffloadPort } from '@espalier/esp';
 import { nodeEngine } from '@espalier/esp/node';
 import { createBurst, createSlab, Row, RowState, resetRow } from '@espalier/wire';
-import { createPortStats, DropReason, type Sa, SaKey, type SaStats, XfrmError } from '@espalier/xfrm';
+import { createPortStats, DropReason, PortStat, type Sa, SaKey, type SaStats, XfrmError } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
 
 const SA: Sa = {
@@ -61,7 +61,7 @@ describe('the counters of HW_ESP in software', () => {
     for (let row = 0; row < 3; row++) slab.rows[row * Row.WORDS + Row.STATE] = RowState.RECEIVED;
     // The last one is broken on the way.
     slab.bytes[slab.rows[2 * Row.WORDS + Row.END]! - 1]! ^= 1;
-    ports[1]!.open(burst);
+    expect(ports[1]!.open(burst)).toBe(2);
     const read = (port: number): SaStats => {
       const into = none();
       offload.updatePortStats(handle, port, into);
@@ -87,6 +87,47 @@ describe('the counters of HW_ESP in software', () => {
 });
 
 describe('a port of HW_ESP in software', () => {
+  it('opens each row with the handle of its SA, where two come in turns and one more has none', async () => {
+    const offload = new SoftOffload({ device: 'soft0', capacity: 8 });
+    const key = SaKey.import('aes128gcm16', new Uint8Array(20).fill(9));
+    const handles = [await offload.stateAdd(SA), await offload.stateAdd({ ...SA, slot: 1, key }), 0];
+    const slab = createSlab({ frames: 6 });
+    const burst = createBurst(slab, 6);
+    const stats = createPortStats(1).port(0);
+    const port = new SoftOffloadPort({
+      memory: offload.memory,
+      engine: nodeEngine(),
+      handles: { resolve: (slot) => handles[slot]! },
+      lowerIndex: 0,
+      stats,
+    });
+    const fill = (state: RowState, sas: number[]): void => {
+      burst.length = 0;
+      sas.forEach((sa, row) => {
+        const start = row * slab.frameSize + slab.headroom;
+        resetRow(slab.rows, row, start, start + LENGTH, state);
+        slab.rows.set([start, sa], row * Row.WORDS + Row.ESP);
+        slab.rows.set([row + 1, 0], row * Row.WORDS + Row.SEQ_LO);
+        burst.list[burst.length++] = row;
+      });
+    };
+    fill(RowState.TO_SEAL, [0, 0, 1, 0, 1, 1]);
+    port.seal(burst);
+    fill(RowState.RECEIVED, [0, 0, 1, 2, 1, 1]);
+    expect(port.open(burst)).toBe(5);
+    expect(Array.from(burst.list, (row) => slab.rows[row * Row.WORDS + Row.STATE])).toEqual(
+      [0, 0, 1, 2, 1, 1].map((sa) => (sa === 2 ? RowState.RECEIVED : RowState.OPENED)),
+    );
+    const counts = handles.slice(0, 2).map((handle) => {
+      const into = none();
+      offload.updatePortStats(handle, 0, into);
+      return into.packets;
+    });
+    // Three sealed under either, two and three opened.
+    expect(counts).toEqual([3 + 2, 3 + 3]);
+    expect([stats[PortStat.OPENED], stats[PortStat.ICV_BAD]]).toEqual([5, 0]);
+  });
+
   it('seals with the handle of the very SA or not at all: without one the row is refused and left bit-identical', async () => {
     const offload = new SoftOffload({ device: 'soft0', capacity: 8 });
     const handle = await offload.stateAdd(SA);

@@ -3,7 +3,7 @@
  * Budget: 1 s.
  */
 import { type Burst, Row, RowState } from '@espalier/wire';
-import { type CryptoEngine, DropReason } from '@espalier/xfrm';
+import { type CryptoEngine, DropReason, type Port } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
 import { NOBLE_SUITE } from '../src/engines/noble.ts';
 import { NODE_SUITE, nodeEngine } from '../src/engines/node.ts';
@@ -182,6 +182,12 @@ describe('the ICV', () => {
     const frames = send(r, PACKET, PACKET);
     expect(receive(r, ...frames)).toEqual(['ICV', 'ICV']);
     expect(r.b.stats[3 * SaStat.COLUMNS]).toBe(0);
+    // Nor what a port says.
+    const port = { open: ({ length }: Burst) => length } as Port;
+    r.bench.clear();
+    for (const frame of send(rig(), PACKET, PACKET)) r.bench.put(frame, RowState.RECEIVED);
+    r.b.inbound(r.bench.burst, port);
+    expect(r.bench.fates()).not.toContain(0);
     // One that counts too few is believed as little, and one that counts nothing at all.
     for (const says of [0, 1, Number.NaN]) {
       const s = rig({}, {}, { engine: meanwhile((burst, engine) => engine.open(burst) * 0 + says) });

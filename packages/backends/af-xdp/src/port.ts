@@ -235,8 +235,8 @@ class XskPort implements Port {
     return held;
   }
 
-  open(burst: Burst): void {
-    this.#crypto.open(burst);
+  open(burst: Burst): number {
+    return this.#crypto.open(burst);
   }
 
   reap(): number {
