@@ -27,27 +27,25 @@ export class Blocks {
   table: Int32Array = new Int32Array(0);
   order: Int32Array = new Int32Array(0);
   count = 0;
-  /** Name of the burst, in the first word of its entries. */
-  burst: number;
-  /** `(block << 3) & wrap` is where the entry of a block lies, or the nearest behind it that is free. */
-  wrap = 0;
+  #burst: number;
+  #wrap = 0;
   /** Where the last search ended. */
   #free = 0;
 
   /** `burst` is the name of the first burst. */
   constructor(burst = 1) {
-    this.burst = burst;
+    this.#burst = burst;
     this.#grow(64);
   }
 
   /** Forgets all, and makes room for `more`. */
   begin(more: number): void {
     this.count = 0;
-    this.burst = (this.burst + 1) | 0;
-    if (this.burst === 0) {
+    this.#burst = (this.#burst + 1) | 0;
+    if (this.#burst === 0) {
       // All names have been used: an entry left from the last round must not look like one of this.
       this.table.fill(0);
-      this.burst = 1;
+      this.#burst = 1;
     }
     if (more > this.order.length) this.#grow(more);
   }
@@ -57,14 +55,20 @@ export class Blocks {
     if (this.count + more > this.order.length) this.#grow(this.count + more);
   }
 
+  /** Nothing is asked of any block. */
+  forgetMasks(): void {
+    const { table, order, count } = this;
+    for (let k = 0; k < count; k++) table[order[k]! | Entry.MASK] = 0;
+  }
+
   /** The entry of a block, or -1. */
   find(hi: number, block: number): number {
     // Literals where V8 sees them, each held to the table by its type.
     const HI: typeof Entry.HI = 1;
     const BLOCK: typeof Entry.BLOCK = 2;
     const table = this.table;
-    const burst = this.burst;
-    for (let entry = (block << 3) & this.wrap; ; entry = (entry + 8) & this.wrap) {
+    const burst = this.#burst;
+    for (let entry = (block << 3) & this.#wrap; ; entry = (entry + 8) & this.#wrap) {
       if (table[entry] !== burst) {
         this.#free = entry;
         return -1;
@@ -86,7 +90,7 @@ export class Blocks {
     const entry = this.#free;
     const lap = word >>> 8;
     this.order[this.count++] = entry;
-    table[entry] = this.burst;
+    table[entry] = this.#burst;
     table[entry | HI] = hi;
     table[entry | BLOCK] = block;
     table[entry | AT] = at;
@@ -102,7 +106,7 @@ export class Blocks {
     const size = 1 << Math.ceil(Math.log2(need));
     this.table = new Int32Array(2 * size * Entry.WORDS);
     this.order = new Int32Array(size);
-    this.wrap = (2 * size - 1) * Entry.WORDS;
+    this.#wrap = (2 * size - 1) * Entry.WORDS;
     for (let k = 0; k < count; k++) {
       const old = order[k]!;
       this.find(table[old | Entry.HI]!, table[old | Entry.BLOCK]!);

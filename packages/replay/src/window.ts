@@ -25,6 +25,9 @@
  *     commit    load EDGE; read words that check has not (and LOOK); raise EDGE by compare-and-swap when the burst goes
  *               beyond it; one compare-and-swap per word, expecting what was read
  *
+ * What a burst asks of each word its check has found out already (Wish). Where every row still stands, with its number, and
+ * the edge is the same, the commit takes that over; else it goes through the rows again, one by one.
+ *
  * Nothing waits for anybody: a worker that dies between two steps leaves a window that is right for all the others.
  * The Promela models in `model/` and the explorer in `test/` check this against every interleaving of small instances.
  */
@@ -38,6 +41,7 @@ import { Column, Verdict } from './layout.ts';
 import { peek } from './peek.ts';
 import { Ring } from './ring.ts';
 import { BLOCK, LOG_BLOCK, shapeOf, type WindowOptions } from './shape.ts';
+import { Wish } from './wish.ts';
 
 const { SEQ_LO, SEQ_HI, FATE } = Column;
 const { TAG, SEEN, MASK } = Entry;
@@ -66,6 +70,7 @@ export class ReplayWindow {
   readonly #accounts: Accounts;
   readonly #region: number;
   readonly #blocks: Blocks = new Blocks();
+  readonly #wish: Wish = new Wish();
   /** How far behind the greatest number before it an accepted row has been at most, in whole blocks. */
   #settled = 0.5;
 
@@ -120,56 +125,85 @@ export class ReplayWindow {
     const SEQ_HI: typeof Column.SEQ_HI = 7;
     const FATE: typeof Column.FATE = 9;
     const TAKEN: typeof Entry.TAKEN = 6;
+    const MASK: typeof Entry.MASK = 7;
+    const blocks = this.#blocks;
     const judge = this.#judge;
-    this.#blocks.begin(to - from);
+    blocks.begin(to - from);
     judge.by(this.#edge.load());
+    const { table } = blocks;
     const sureLo = judge.sureLo | 0;
     const sureHi = judge.sureHi | 0;
     const room = judge.room | 0;
     const end = to | 0;
     let i = (from - 1) | 0;
     let block = -1;
+    let entry = 0;
+    /** Bits of the block at hand that are taken, or asked for by rows before. */
+    let seen = 0;
     let taken = 0;
+    let print = 0;
     let refused = 0;
+    let run = judge.edgeAhead | 0;
+    let late = 0;
     for (;;) {
       let r = 0;
       let lo = 0;
       let hi = 0;
       // Rows of one block that lies in the window whole.
       for (;;) {
-        if (++i >= end) return refused;
+        if (++i >= end) break;
         r = list[i]! << 4;
         if (rows[r | FATE] !== 0) continue;
         lo = rows[r | SEQ_LO]!;
         hi = rows[r | SEQ_HI]!;
         if (lo >>> 3 !== block || (hi !== -1 && hi !== sureHi)) break;
         rows[r | SEQ_HI] = sureHi;
-        if (((taken >>> (lo & 7)) & 1) === 0) continue;
-        rows[r | FATE] = taken < 0 ? Verdict.STALE : Verdict.REPLAYED;
-        refused = (refused + 1) | 0;
+        const bit = 1 << (lo & 7);
+        if ((seen & bit) !== 0) {
+          if ((taken & bit) !== 0) {
+            rows[r | FATE] = taken < 0 ? Verdict.STALE : Verdict.REPLAYED;
+            refused = (refused + 1) | 0;
+            continue;
+          }
+          late = UNREACHED;
+        }
+        seen |= bit;
+        print = (print + Math.imul(lo, lo)) | 0;
       }
+      if (block >= 0) {
+        const mask = seen & ~taken;
+        table[entry | MASK] = mask;
+        const last = ((block << 3) - sureLo + 31 - Math.clz32(mask)) | 0;
+        if (last > run) run = last;
+      }
+      if (i >= end) break;
       // A row of another block, or of one that wants to be judged number by number.
       const ahead = ((lo & -8) - sureLo) | 0;
-      if (ahead >= 0 && ahead <= room && (hi === -1 || hi === sureHi)) {
-        hi = sureHi;
-        block = lo >>> 3;
-      } else {
+      if (ahead < 0 || ahead > room || (hi !== -1 && hi !== sureHi)) {
         block = -1;
-        if (hi === -1) hi = judge.infer(lo >>> 0);
-        const verdict = hi < 0 ? Verdict.INVALID : judge.number(hi * TWO_32 + (lo >>> 0));
-        if (verdict !== Verdict.ACCEPT) {
-          if (hi >= 0) rows[r | SEQ_HI] = hi;
-          rows[r | FATE] = verdict;
+        late = UNREACHED;
+        if (!this.#checkOne(rows, r, lo, hi)) refused = (refused + 1) | 0;
+        continue;
+      }
+      block = lo >>> 3;
+      entry = this.#entry(sureHi, block);
+      taken = table[entry | TAKEN]!;
+      seen = taken | table[entry | MASK]!;
+      if (run - ahead > late) late = (run - ahead) | 0;
+      rows[r | SEQ_HI] = sureHi;
+      print = (print + Math.imul(lo, lo)) | 0;
+      const bit = 1 << (lo & 7);
+      if ((seen & bit) !== 0) {
+        late = UNREACHED;
+        if ((taken & bit) !== 0) {
+          rows[r | FATE] = taken < 0 ? Verdict.STALE : Verdict.REPLAYED;
           refused = (refused + 1) | 0;
-          continue;
         }
       }
-      rows[r | SEQ_HI] = hi;
-      taken = this.#blocks.table[this.#entry(hi, lo >>> 3) | TAKEN]!;
-      if (((taken >>> (lo & 7)) & 1) === 0) continue;
-      rows[r | FATE] = taken < 0 ? Verdict.STALE : Verdict.REPLAYED;
-      refused = (refused + 1) | 0;
+      seen |= bit;
     }
+    this.#wish.checked(refused === 0 && late < this.size, from, to, judge, print, run, late);
+    return refused;
   }
 
   /**
@@ -180,97 +214,19 @@ export class ReplayWindow {
    * refuse the first half of a burst longer than the window.
    */
   commitBurst(rows: Int32Array, list: Int32Array, from: number, to: number): void {
-    // Literals as above.
-    const SEQ_LO: typeof Column.SEQ_LO = 6;
-    const SEQ_HI: typeof Column.SEQ_HI = 7;
-    const FATE: typeof Column.FATE = 9;
-    const HI: typeof Entry.HI = 1;
-    const AT_BLOCK: typeof Entry.BLOCK = 2;
-    const MASK: typeof Entry.MASK = 7;
-    const blocks = this.#blocks;
     const judge = this.#judge;
-    blocks.reserve(to - from);
+    const wish = this.#wish;
     judge.by(this.#edge.load());
-    const { table } = blocks;
-    const wrap = blocks.wrap | 0;
-    const name = blocks.burst | 0;
-    const size = this.size | 0;
-    const sureLo = judge.sureLo | 0;
-    const sureHi = judge.sureHi | 0;
-    const room = judge.room | 0;
-    const end = to | 0;
-    let i = (from - 1) | 0;
-    let block = -1;
-    let entry = 0;
-    /** What the burst asks of the block at hand. */
-    let mask = 0;
-    /** Greatest number before the row at hand, and how far behind it a block has begun: distances from `#sure`. */
-    let run = judge.edgeAhead | 0;
-    let late = 0;
-    let copies = 0;
-    let asked = 0;
-    for (;;) {
-      let r = 0;
-      let lo = 0;
-      let hi = 0;
-      for (;;) {
-        if (++i >= end) break;
-        r = list[i]! << 4;
-        if (rows[r | FATE] !== 0) continue;
-        lo = rows[r | SEQ_LO]!;
-        hi = rows[r | SEQ_HI]!;
-        if (lo >>> 3 !== block || hi !== sureHi) break;
-        const bit = 1 << (lo & 7);
-        copies |= mask & bit;
-        mask |= bit;
-        asked = (asked + 1) | 0;
-      }
-      if (block >= 0) {
-        table[entry | MASK] = mask;
-        const last = ((block << 3) - sureLo + 31 - Math.clz32(mask)) | 0;
-        if (last > run) run = last;
-      }
-      if (i >= end) break;
-      const ahead = ((lo & -8) - sureLo) | 0;
-      const behind = (run - ahead) | 0;
-      if (ahead >= 0 && ahead <= room && hi === sureHi && behind < size) {
-        block = lo >>> 3;
-        // Where check has put it, nearly always.
-        entry = (block << 3) & wrap;
-        if (table[entry] !== name || table[entry | AT_BLOCK] !== block || table[entry | HI] !== hi)
-          entry = this.#entry(hi, block);
-        mask = table[entry | MASK]!;
-        if (behind > late) late = behind;
-        const bit = 1 << (lo & 7);
-        copies |= mask & bit;
-        mask |= bit;
-        asked = (asked + 1) | 0;
-        continue;
-      }
-      block = -1;
-      const s = hi * TWO_32 + (lo >>> 0);
-      judge.run = Math.max(judge.run, judge.sure + run);
-      const verdict = judge.number(s);
-      if (verdict !== Verdict.ACCEPT) {
-        rows[r | FATE] = verdict;
-        continue;
-      }
-      late = Math.max(late, judge.run - (s - (lo & 7))) | 0;
-      judge.run = Math.max(judge.run, s);
-      run = Math.min(judge.run - judge.sure, UNREACHED) | 0;
-      entry = this.#entry(hi, lo >>> 3);
-      const bit = 1 << (lo & 7);
-      copies |= table[entry | MASK]! & bit;
-      table[entry | MASK] = table[entry | MASK]! | bit;
-      asked = (asked + 1) | 0;
-    }
-    if (asked > 0) {
+    if (!wish.holds(rows, list, from, to, judge)) this.#gather(rows, list, from, to);
+    let { count } = wish;
+    if (count > 0) {
+      const { run } = wish;
       if (run >= judge.edgeAhead + this.#region) this.#announce(Math.max(judge.run, judge.sure + run));
-      const whole = this.#ring.claim(blocks) && copies === 0;
-      if (!whole || late > this.#settled) asked -= this.#settle(rows, list, from, to);
-      this.#accounts.add(asked);
+      const whole = this.#ring.claim(this.#blocks) && wish.copies === 0;
+      if (!whole || wish.late > this.#settled) count -= this.#settle(rows, list, from, to);
+      this.#accounts.add(count);
     }
-    blocks.begin(0);
+    this.#blocks.begin(0);
   }
 
   /** `checkBurst` for one number. */
@@ -372,6 +328,61 @@ export class ReplayWindow {
   /** Raises the edge to the region of `s`. */
   #announce(s: number): void {
     this.#edge.raise(this.#judge.found, Math.floor(s / this.#region));
+  }
+
+  /** Checks a row by its number alone; whether it stays. */
+  #checkOne(rows: Int32Array, r: number, lo: number, preset: number): boolean {
+    const judge = this.#judge;
+    const hi = preset === -1 ? judge.infer(lo >>> 0) : preset;
+    let verdict: Verdict = hi < 0 ? Verdict.INVALID : judge.number(hi * TWO_32 + (lo >>> 0));
+    if (hi >= 0) rows[r + SEQ_HI] = hi;
+    if (verdict === Verdict.ACCEPT) {
+      const taken = this.#blocks.table[this.#entry(hi, lo >>> LOG_BLOCK) + Entry.TAKEN]!;
+      if (((taken >>> (lo & (BLOCK - 1))) & 1) !== 0) verdict = taken < 0 ? Verdict.STALE : Verdict.REPLAYED;
+    }
+    rows[r + FATE] = verdict;
+    return verdict === Verdict.ACCEPT;
+  }
+
+  /** What the rows without a FATE ask of each block, found row by row. */
+  #gather(rows: Int32Array, list: Int32Array, from: number, to: number): void {
+    const SEQ_LO: typeof Column.SEQ_LO = 6;
+    const SEQ_HI: typeof Column.SEQ_HI = 7;
+    const FATE: typeof Column.FATE = 9;
+    const MASK: typeof Entry.MASK = 7;
+    const blocks = this.#blocks;
+    const judge = this.#judge;
+    blocks.forgetMasks();
+    blocks.reserve(to - from);
+    const { table } = blocks;
+    let late = 0;
+    let copies = 0;
+    let count = 0;
+    let first = -BLOCK;
+    let entry = 0;
+    for (let i = from | 0; i < to; i = (i + 1) | 0) {
+      const r = list[i]! << 4;
+      if (rows[r | FATE] !== 0) continue;
+      const lo = rows[r | SEQ_LO]!;
+      const hi = rows[r | SEQ_HI]!;
+      const s = hi * TWO_32 + (lo >>> 0);
+      const verdict = judge.number(s);
+      if (verdict !== Verdict.ACCEPT) {
+        rows[r | FATE] = verdict;
+        continue;
+      }
+      if (s < first || s >= first + BLOCK) {
+        first = s - (lo & 7);
+        entry = this.#entry(hi, lo >>> 3);
+        late = Math.max(late, judge.run - first);
+      }
+      judge.run = Math.max(judge.run, s);
+      const bit = 1 << (lo & 7);
+      copies |= table[entry | MASK]! & bit;
+      table[entry | MASK] = table[entry | MASK]! | bit;
+      count++;
+    }
+    this.#wish.gathered(count, copies, Math.min(judge.run - judge.sure, UNREACHED) | 0, late);
   }
 
   /**

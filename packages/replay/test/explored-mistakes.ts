@@ -12,8 +12,11 @@ const RING = 'ring.ts';
 const JUDGE = 'judge.ts';
 const LOOK = 'if (s < this.sure && s <= this.#exactTop() - this.#size) return Verdict.STALE;';
 const ANNOUNCE = 'if (run >= judge.edgeAhead + this.#region) this.#announce(Math.max(judge.run, judge.sure + run));';
-const CLAIM = 'const whole = this.#ring.claim(blocks) && copies === 0;';
-const WHOLE = 'if (ahead >= 0 && ahead <= room && hi === sureHi && behind < size) {';
+const CLAIM = 'const whole = this.#ring.claim(this.#blocks) && wish.copies === 0;';
+const WHOLE = 'refused === 0 && late < this.size';
+/** A commit that looks at all rows itself. */
+const GATHERING: Edit = { file: WINDOW, find: 'if (!wish.holds(', replace: 'if (from >= 0 || !wish.holds(' };
+const COPY = '          late = UNREACHED;\n        }\n        seen |= bit;\n        print';
 const EQUALITY: Edit[] = [
   { file: RING, find: 'const fresh = lap < tag ? asked', replace: 'const fresh = lap !== tag ? asked' },
   { file: RING, find: 'const next = lap < tag ?', replace: 'const next = lap !== tag ?' },
@@ -54,20 +57,21 @@ export const MISTAKES: Mistake[] = [
     edits: [
       {
         file: WINDOW,
-        find: 'let copies = 0;',
-        replace: `let copies = 0;
+        find: 'let first = -BLOCK;',
+        replace: `let first = -BLOCK;
     for (let j = from; j < to; j++) {
       const r = list[j]! * 16;
-      const s = rows[r + SEQ_HI]! * TWO_32 + (rows[r + SEQ_LO]! >>> 0);
-      if (rows[r + FATE] === 0 && s <= this.limit) run = Math.max(run, s - judge.sure) | 0;
+      const s = rows[r | SEQ_HI]! * TWO_32 + (rows[r | SEQ_LO]! >>> 0);
+      if (rows[r | FATE] === 0 && s <= this.limit) judge.run = Math.max(judge.run, s);
     }`,
       },
+      GATHERING,
     ],
   },
   {
     name: 'rows before it in the burst forgotten',
     scene: 'ring of 8 words',
-    edits: [{ file: WINDOW, find: WHOLE, replace: WHOLE.replace('behind < size', 'true') }],
+    edits: [{ file: WINDOW, find: WHOLE, replace: WHOLE.replace('late < this.size', 'late < UNREACHED') }],
   },
   { name: 'lenient edge', scene: 'ring of 8 words', edits: [{ file: JUDGE, find: LOOK, replace: '' }] },
   {
@@ -88,7 +92,7 @@ export const MISTAKES: Mistake[] = [
   {
     name: 'copies in a burst not noticed',
     scene: 'ring of 8 words',
-    edits: [{ file: WINDOW, find: CLAIM, replace: CLAIM.replace(' && copies === 0', '') }],
+    edits: [{ file: WINDOW, find: CLAIM, replace: CLAIM.replace(' && wish.copies === 0', '') }],
   },
   {
     name: 'a refused word not noticed',
@@ -104,7 +108,7 @@ export const MISTAKES: Mistake[] = [
   {
     name: 'blocks at the left edge judged as a whole',
     scene: 'bits of one word',
-    edits: [{ file: WINDOW, find: WHOLE, replace: WHOLE.replace('ahead >= 0', 'true') }],
+    edits: [{ file: WINDOW, find: 'if (ahead < 0 || ', replace: 'if (' }],
   },
   {
     name: 'blocks that LIMIT cuts judged as a whole',
@@ -145,13 +149,12 @@ export const MISTAKES: Mistake[] = [
     edits: [
       {
         file: WINDOW,
-        find: 'blocks.reserve(to - from);\n    judge.by',
-        replace: `blocks.reserve(2 * (to - from));
-    for (let j = from; j < to && rows !== this.#row; j++) {
+        find: GATHERING.find,
+        replace: `for (let j = from; j < to && rows !== this.#row; j++) {
       const r = list[j]! * 16;
       if (rows[r + FATE] === 0) rows[r + SEQ_HI] = Math.floor(this.infer(rows[r + SEQ_LO]! >>> 0) / TWO_32);
     }
-    judge.by`,
+    ${GATHERING.find}`,
       },
     ],
   },
@@ -161,16 +164,25 @@ export const MISTAKES: Mistake[] = [
     edits: [
       {
         file: WINDOW,
-        find: 'rows[r | SEQ_HI] = sureHi;',
-        replace: `rows[r | SEQ_HI] = sureHi;
-        for (let j = from; j < i; j++) if (rows[(list[j]! << 4) | SEQ_LO] === lo) rows[r | FATE] = Verdict.REPLAYED;`,
+        find: COPY,
+        replace: COPY.replace('late = UNREACHED', 'refused += rows[r | FATE] = Verdict.REPLAYED'),
       },
     ],
   },
   {
+    name: 'copies in a burst not noticed by its check',
+    scene: 'ring of 8 words',
+    edits: [{ file: WINDOW, find: COPY, replace: COPY.replace('late = UNREACHED', '') }],
+  },
+  {
+    name: 'a check taken over though the edge has moved',
+    scene: 'ring of 8 words',
+    edits: [{ file: 'wish.ts', find: ' && this.#edge === judge.found', replace: '' }],
+  },
+  {
     name: 'refused rows accounted as accepted',
     scene: 'ring of 8 words',
-    edits: [{ file: WINDOW, find: 'asked -= this.#settle', replace: 'this.#settle' }],
+    edits: [{ file: WINDOW, find: 'count -= this.#settle', replace: 'this.#settle' }],
   },
   {
     name: 'losses counted from another top',

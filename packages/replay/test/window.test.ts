@@ -128,6 +128,51 @@ describe('the window', () => {
     expect([0, 1, 2].map((i) => rows.fate(i))).toEqual([ICV, Verdict.ACCEPT, Verdict.REPLAYED]);
   });
 
+  describe('takes over of a check only what its rows still ask for', () => {
+    const BASE = 2 ** 32 + 1000;
+    const all = [0, 1, 2, 3, 4, 5];
+    const changes: Record<string, (rows: Rows) => void> = {
+      'all of it': () => {},
+      'but a row whose ICV failed': (rows) => rows.setFate(1, ICV),
+      'but the greatest, whose ICV failed': (rows) => rows.setFate(5, ICV),
+      'but nothing, as all ICVs failed': (rows) => {
+        for (const i of all) rows.setFate(i, ICV);
+      },
+      'with another number': (rows) => rows.setNumber(0, BASE + 8),
+      'with another high half': (rows) => rows.setNumber(5, rows.number(5) + 2 ** 32),
+      'with other numbers of the same sum': (rows) => {
+        for (const i of [0, 1, 2, 3]) rows.setNumber(i, BASE + [1, 4, 6, 12][i]!);
+      },
+      'with other numbers throughout': (rows) => {
+        for (const i of all) rows.setNumber(i, BASE + 60 + 9 * i);
+      },
+    };
+    for (const [name, change] of Object.entries(changes))
+      it(name, () => {
+        const window = ReplayWindow.create({ size: 256, esn: true });
+        window.commit(BASE);
+        const rows = new Rows(6);
+        rows.fill([2, 3, 7, 11, 20, 90].map((s) => BASE + s));
+        expect(window.checkBurst(rows.rows, rows.list, 0, 6)).toBe(0);
+        change(rows);
+        const want = all.filter((i) => rows.fate(i) === 0).map((i) => rows.number(i));
+        window.commitBurst(rows.rows, rows.list, 0, 6);
+        expect(want.filter((s) => !window.taken(s))).toEqual([]);
+        expect(all.filter((i) => rows.fate(i) === 0).map((i) => rows.number(i))).toEqual(want);
+        expect(window.top()).toBe(Math.max(BASE, ...want));
+        expect(window.accepted()).toBe(1 + want.length);
+      });
+
+    it('one by one', () => {
+      const window = ReplayWindow.create({ size: 64, esn: true });
+      window.check(5);
+      expect([window.commit(2 ** 32 + 5), window.commit(2 ** 32 + 5)]).toEqual([Verdict.ACCEPT, Verdict.REPLAYED]);
+      window.check(2 ** 32 + 6);
+      expect([window.commit(2 ** 32 + 7), window.commit(2 ** 32 + 6)]).toEqual([Verdict.ACCEPT, Verdict.ACCEPT]);
+      expect([window.commit(2 ** 32 + 7), window.commit(2 ** 32 + 6)]).toEqual([Verdict.REPLAYED, Verdict.REPLAYED]);
+    });
+  });
+
   it('check writes nothing shared', () => {
     const window = ReplayWindow.create({ size: 64, esn: true });
     window.commit(100);
