@@ -19,7 +19,8 @@ export function writeTunnelWords(
   key: number,
   shape: TunnelShape,
 ): number {
-  // As in `writeTunnelBurst`.
+  // As in `writeTunnelBurst`, but indices are made of what V8 knows to be from 0 to 2^30: it extends no sign then and looks for
+  // no overflow. And a row is done as soon as its columns are known: there are more values than registers.
   const START: typeof Row.START = 0;
   const END: typeof Row.END = 1;
   const L3: typeof Row.L3 = 2;
@@ -65,38 +66,50 @@ export function writeTunnelWords(
   let lo = low | 0;
   let sumOfBytes = 0;
   for (let i = from | 0; i < last; i = (i + 1) | 0) {
-    const r = list[i]! << 4;
-    const inner = rows[r | START]!;
-    const innerEnd = rows[r | END]!;
+    const r = (list[i]! & 0x3ff_ffff) << 4;
+    const inner = rows[r + START]!;
+    const innerEnd = rows[r + END]!;
     const length = (innerEnd - inner) | 0;
     sumOfBytes = (sumOfBytes + length) | 0;
-    const w = inner >> 2;
+    const w = inner >>> 2;
     const word = words[w]!;
     const six = (word & 0xf0) === 0x60;
 
     // The last of the trailer's words holds what is left of the packet, padding, its length, next header.
     const pad = -(length + 2) & 3;
-    const tail = (innerEnd + pad) >> 2;
+    const tail = (innerEnd + pad) >>> 2;
     if (pad === 3) words[(tail - 1) | 0] = (words[(tail - 1) | 0]! & 0xff_ffff) | 0x100_0000;
     const trailer = (pad << 16) | (six ? IPV6 << 24 : IPV4 << 24);
     const padding = pad === 0 ? 0 : 0x101 * pad - 1;
     words[tail] = (words[tail]! & (0xffff >>> (8 * pad))) | padding | trailer;
     const end = ((tail << 2) + 4 + icvLength) | 0;
-
     const l3 = (inner - l3Ahead) | 0;
-    const o = l3 >> 2;
+    const esp = (inner - espAhead) | 0;
+    rows[r + START] = (l3 - l3At) | 0;
+    rows[r + END] = end;
+    rows[r + L3] = l3;
+    rows[r + ESP] = esp;
+    rows[r + KEY] = keyNumber;
+    rows[r + SEQ_LO] = lo;
+    rows[r + SEQ_HI] = hi;
+    rows[r + STATE] = TO_SEAL;
+    rows[r + FLOW] = 0;
+    rows[r + HASH] = hash;
+
+    const o = l3 >>> 2;
     if (linked) {
-      words[(o - 4) | 0] = link0;
-      words[(o - 3) | 0] = link1;
-      words[(o - 2) | 0] = link2;
-      words[(o - 1) | 0] = link3;
+      const b = (l3 - 16) >>> 2;
+      words[b] = link0;
+      words[b + 1] = link1;
+      words[b + 2] = link2;
+      words[b + 3] = link3;
     }
     // As they lie in the packet: the first byte of each field is the low one.
     const trafficClass = traffic[six ? ((word & 0xf) << 4) | ((word >>> 12) & 0xf) : (word >>> 8) & 0xff]!;
     let fragment = fixedFragment;
     let ttl = fixedTtl;
-    if (copyDf !== 0) fragment = six ? 0x40 : (words[(w + 1) | 0]! >>> 16) & 0x40;
-    if (copyTtl !== 0) ttl |= six ? words[(w + 1) | 0]! >>> 24 : words[(w + 2) | 0]! & 0xff;
+    if (copyDf !== 0) fragment = six ? 0x40 : (words[w + 1]! >>> 16) & 0x40;
+    if (copyTtl !== 0) ttl |= six ? words[w + 1]! >>> 24 : words[w + 2]! & 0xff;
     const outerLength = (end - l3) | 0;
     const tosWord = first | (trafficClass << 8);
     const lengthWord = ((outerLength & 0xff) << 8) | (outerLength >>> 8);
@@ -106,30 +119,19 @@ export function writeTunnelWords(
     sum = ((sum & 0xffff) + (sum >>> 16)) | 0;
     sum = (sum + (sum >>> 16)) | 0;
     words[o] = tosWord | (lengthWord << 16);
-    words[(o + 1) | 0] = id | (fragment << 16);
-    words[(o + 2) | 0] = ttl | (~sum << 16);
-    words[(o + 3) | 0] = source;
-    words[(o + 4) | 0] = destination;
-    const esp = (inner - espAhead) | 0;
-    const e = esp >> 2;
+    words[o + 1] = id | (fragment << 16);
+    words[o + 2] = ttl | (~sum << 16);
+    words[o + 3] = source;
+    words[o + 4] = destination;
+    const e = esp >>> 2;
     if (inUdp) {
       const udpLength = (outerLength - 20) | 0;
       words[(e - 2) | 0] = ports;
       words[(e - 1) | 0] = ((udpLength & 0xff) << 8) | (udpLength >>> 8);
     }
     words[e] = spi;
-    words[(e + 1) | 0] = (id << 16) | (((lo >>> 16) & 0xff) << 8) | (lo >>> 24);
+    words[e + 1] = (id << 16) | (((lo >>> 16) & 0xff) << 8) | (lo >>> 24);
 
-    rows[r | START] = (l3 - l3At) | 0;
-    rows[r | END] = end;
-    rows[r | L3] = l3;
-    rows[r | ESP] = esp;
-    rows[r | KEY] = keyNumber;
-    rows[r | SEQ_LO] = lo;
-    rows[r | SEQ_HI] = hi;
-    rows[r | STATE] = TO_SEAL;
-    rows[r | FLOW] = 0;
-    rows[r | HASH] = hash;
     lo = (lo + 1) | 0;
     if (lo === 0) hi = (hi + 1) | 0;
   }
