@@ -143,7 +143,8 @@ class XskPort implements Port {
   xmit(burst: Burst): number {
     const { rows, list } = burst;
     const up = Atomics.load(this.#link, 0) === 1 && Atomics.load(this.#link, 1) === 1;
-    if (this.#tx.room(burst.length) < burst.length) this.#complete();
+    // Every time, not for want of room alone: what has just been sent is received into next, while it is in the cache.
+    if (this.#sending > 0) this.#complete();
     const room = up ? this.#tx.room(burst.length) : 0;
     if (room < burst.length) this.#refuse(burst, room, up ? DropReason.NO_ROOM : DropReason.LINK_DOWN);
     this.#hops?.look(burst);
