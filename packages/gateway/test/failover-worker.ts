@@ -1,4 +1,5 @@
 /** A gateway's worker whose inside is a clockwork: a packet every fifth of a millisecond, and when each slave took one. */
+import { readlinkSync } from 'node:fs';
 import type { Burst, FramePool, FrameSlab } from '@espalier/wire';
 import { RowState, resetRow } from '@espalier/wire';
 import type { Port, PortContext, PortTicket } from '@espalier/xfrm';
@@ -9,7 +10,8 @@ export interface ClockworkTicket extends PortTicket {
   readonly kind: 'clockwork';
   /** An IPv4 packet. */
   readonly packet: Uint8Array;
-  /** Per lower index two: milliseconds since the boot of the machine at which it last took a packet, and first since it was 0. */
+  /** Per lower index two: milliseconds since the boot of the machine at which it last took a packet, and first since it was 0;
+   * behind them the worker's thread number, as the system has it. */
   readonly times: SharedArrayBuffer;
 }
 
@@ -68,6 +70,7 @@ runWorker((ticket, context) => {
   }
   const clockwork = ticket as ClockworkTicket;
   times = new Float64Array(clockwork.times);
+  times[4] = Number(readlinkSync('/proc/thread-self').split('/').at(-1));
   for (const [port, index] of lowers) timed(port, times, index);
   return new Clockwork(clockwork, context);
 });

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LinkSet, load } from '@espalier/native';
 import { type Devices, Gateway, openDevices, parseConfig } from 'espalier';
@@ -17,9 +18,16 @@ afterAll(() => {
 process.env.ESPALIER_ADDON ??= join(import.meta.dirname, '../../native/build/espalier.node');
 const workerFile = bundleWorker(join(import.meta.dirname, 'failover-worker.ts'));
 const now = (): number => Number(process.hrtime.bigint()) / 1e6;
-/** Of the goal; the machine of a test may be busy with others, so it holds for the middle one here. */
+/**
+ * Of the goal. The machine of a test may be busy with others, so the whole time holds for the middle one; our share of it, from
+ * when the kernel's word of the loss was heard and without the time that the worker was ready and had no core, for every one.
+ */
 const GOAL_MS = 10;
 const CUTS = process.env.ESPALIER_LONG ? 100 : 20;
+
+/** Milliseconds that a thread of this process has been ready to run without a core, in all. */
+const waited = (thread: number): number =>
+  Number(readFileSync(`/proc/self/task/${thread}/schedstat`, 'utf8').split(' ')[1]) / 1e6;
 
 async function until(holds: () => boolean, what: string): Promise<void> {
   const end = now() + 5000;
@@ -29,8 +37,16 @@ async function until(holds: () => boolean, what: string): Promise<void> {
   }
 }
 
+interface Field {
+  readonly gateway: Gateway;
+  /** See ClockworkTicket. */
+  readonly times: Float64Array;
+  /** By lower: when the kernel's last word about its link was heard. */
+  readonly heard: readonly number[];
+}
+
 /** A gateway over two links of this kind, one flow; calls back with what it needs to cut them. */
-async function withGateway(kind: string, run: (gateway: Gateway, times: Float64Array) => Promise<void>): Promise<void> {
+async function withGateway(kind: string, run: (field: Field) => Promise<void>): Promise<void> {
   const plan = parseConfig(
     JSON.stringify({
       workers: 1,
@@ -52,7 +68,12 @@ async function withGateway(kind: string, run: (gateway: Gateway, times: Float64A
     'plan',
   );
   const devices: Devices = await openDevices(plan);
-  const times = new SharedArrayBuffer(32);
+  const heard = [0, 0];
+  for (const [i, lower] of devices.lowers.entries())
+    lower.onChange(() => {
+      heard[i] = now();
+    });
+  const times = new SharedArrayBuffer(40);
   const packet = new Uint8Array(60).fill(1);
   packet.set([0x45, 0, 0, 60, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
   const ticket: ClockworkTicket = { kind: 'clockwork', index: -1, port: 0, packet, times };
@@ -63,7 +84,7 @@ async function withGateway(kind: string, run: (gateway: Gateway, times: Float64A
     inside: { ticket: () => ticket, close: () => undefined },
   });
   try {
-    await run(gateway, new Float64Array(times));
+    await run({ gateway, times: new Float64Array(times), heard });
   } finally {
     await gateway.stop();
   }
@@ -74,25 +95,37 @@ describe.skipIf(reason !== null)(`failover on veth pairs${reason === null ? '' :
     it(`${kind}: a flow goes on on another slave within ${GOAL_MS} ms of its link's loss of carrier`, async () => {
       const binding = load().binding!;
       const took: number[] = [];
-      await withGateway(kind, async (gateway, times) => {
-        for (let i = 0; i < CUTS; i++) {
+      const ours: number[] = [];
+      await withGateway(kind, async ({ gateway, times, heard }) => {
+        for (let tries = 0; took.length < CUTS; tries++) {
+          expect(tries).toBeLessThan(2 * CUTS);
           await until(() => gateway.bond.slaves().every((slave) => slave.usable), 'both usable');
           const before = Math.max(times[0]!, times[2]!);
           await until(() => Math.max(times[0]!, times[2]!) > before, 'traffic');
           const cut = times[0]! > times[2]! ? 0 : 1;
           const other = 1 - cut;
           times[2 * other + 1] = 0;
+          const ready = waited(times[4]!);
           const start = now();
           binding.linkSet(pairs[cut]!.b, LinkSet.UP, 0, 0);
           await until(() => times[2 * other + 1]! > 0, 'traffic elsewhere');
-          took.push(times[2 * other + 1]! - start);
+          const elsewhere = times[2 * other + 1]!;
+          const without = waited(times[4]!) - ready;
+          await until(() => heard[cut]! > start, 'word of the cut');
+          // Before it the flow moved for the slave that had come back: not for the cut.
+          if (elsewhere > heard[cut]!) {
+            took.push(elsewhere - start);
+            ours.push(Math.max(0, elsewhere - heard[cut]! - without));
+          }
           binding.linkSet(pairs[cut]!.b, LinkSet.UP, 1, 0);
         }
       });
-      took.sort((x, y) => x - y);
-      const at = (share: number): string =>
-        took[Math.min(took.length - 1, Math.floor(share * took.length))]!.toFixed(2);
-      console.log(`${kind}: ${CUTS} cuts, traffic elsewhere after ${at(0.5)} ms (median), ${at(0.99)} ms (p99)`);
-      expect(Number(at(0.5))).toBeLessThan(GOAL_MS);
+      const at = (all: readonly number[], share: number): number =>
+        [...all].sort((x, y) => x - y)[Math.min(all.length - 1, Math.floor(share * all.length))]!;
+      const said = (all: readonly number[]): string =>
+        `${at(all, 0.5).toFixed(2)} ms (median), ${at(all, 0.99).toFixed(2)} ms (p99)`;
+      console.log(`${kind}: ${CUTS} cuts, traffic elsewhere after ${said(took)}; our share ${said(ours)}`);
+      expect(at(took, 0.5)).toBeLessThan(GOAL_MS);
+      expect(Math.max(...ours)).toBeLessThan(GOAL_MS);
     });
 });
