@@ -213,12 +213,13 @@ export class OutboundPath {
     const groups = this.#groups;
     const { order } = groups;
     // Most packets are answered by the policy that answered the one before: two compares, in locals.
-    let known = this.#known();
+    const known = this.#known();
     let source = known[0]!;
     let destination = known[1]!;
     let sourceMask = known[2]!;
     let destinationMask = known[3]!;
     let answer = known[4]!;
+    let version = known[5]!;
     let last = -1;
     let mixed = false;
     let placed = 0;
@@ -247,12 +248,15 @@ export class OutboundPath {
         (view.getInt32((start + 16) | 0) & destinationMask) !== destination
       ) {
         slot = this.#classify(slab, r, ordinary) | 0;
-        known = this.#known();
-        source = known[0]!;
-        destination = known[1]!;
-        sourceMask = known[2]!;
-        destinationMask = known[3]!;
-        answer = known[4]!;
+        if (known[5] !== version) {
+          this.#known();
+          source = known[0]!;
+          destination = known[1]!;
+          sourceMask = known[2]!;
+          destinationMask = known[3]!;
+          answer = known[4]!;
+          version = known[5]!;
+        }
       }
       rows[r | SA] = slot;
       if (slot < 0) continue;

@@ -20,13 +20,15 @@ export class Spd {
   /** Number of policies. */
   readonly size: number;
   /**
-   * What the policy that answered `lookupNext` lately says of every IPv4 packet of its prefixes: source, destination, the
-   * masks of both (a packet is of them when `address & mask` is source and destination, as big-endian words), the slot of an
-   * SA. Of no packet where nothing is known. Holds until the next call of this Spd.
+   * What a policy that answered `lookupNext` twice in a row says of every IPv4 packet of its prefixes: source, destination,
+   * the masks of both (a packet is of them when `address & mask` is source and destination, as big-endian words), the slot of
+   * an SA; of no packet where nothing is known. The last word is another one whenever the others have changed, which any call
+   * of this Spd may do.
    */
-  readonly recent: Int32Array = Int32Array.from(NOTHING);
-  /** The policy that `recent` is of, -1 = none. */
+  readonly recent: Int32Array = Int32Array.of(...NOTHING, 0);
+  /** The policy that `recent` is of, and the one that answered last, -1 = none. */
   #recent = -1;
+  #last = -1;
 
   /** Throws RangeError on a policy that makes no sense; then there is no Spd. */
   constructor(policies: readonly PolicyTicket[]) {
@@ -63,17 +65,24 @@ export class Spd {
     if (view.getUint8(ipAt) >> 4 !== 4) return this.lookup(view, ipAt);
     const policy = this.#v4.find4(view, ipAt);
     if (policy < 0) return NO_POLICY;
+    // Not at once: where every packet has another policy, that would cost more than it saves.
+    if (policy === this.#last && policy !== this.#recent) this.#keep(policy);
+    this.#last = policy;
+    return this.#says4[policy]!;
+  }
+
+  #keep(policy: number): void {
     const says = this.#says4[policy]!;
-    if (policy !== this.#recent && says >= 0 && this.#v4.alone(policy, this.recent)) {
-      this.recent[4] = says;
-      this.#recent = policy;
-    }
-    return says;
+    if (says < 0 || !this.#v4.alone(policy, this.recent)) return;
+    this.recent[4] = says;
+    this.recent[5] = this.recent[5]! + 1;
+    this.#recent = policy;
   }
 
   /** From now on `recent` is of no packet: its SA is gone, for instance. */
   forget(): void {
     this.recent.set(NOTHING);
+    this.recent[5] = this.recent[5]! + 1;
     this.#recent = -1;
   }
 
