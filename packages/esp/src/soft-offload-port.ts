@@ -77,18 +77,24 @@ export class SoftOffloadPort {
 
   /**
    * Every row without a FATE ends SEALED, CLEAR, or with a FATE: UNSET for a row that is neither, NO_LOWER_HANDLE where
-   * nothing resolves. Refused rows are left bit-identical. One engine call.
+   * nothing resolves. Refused rows are left bit-identical. One engine call. A handle is asked for once for a run of rows of
+   * one SA: all of a burst are under the same pin.
    */
   seal(burst: Burst): void {
     const { rows, list } = burst;
     const stats = this.#stats;
     let toSeal = 0;
+    let slot = -1;
+    let key = 0;
     for (let i = 0; i < burst.length; i++) {
       const r = list[i]! * Row.WORDS;
       if (rows[r + Row.FATE] !== 0) continue;
       const state = rows[r + Row.STATE]!;
       if (state === RowState.TO_SEAL) {
-        const key = this.#keyFor(rows[r + Row.SA]!);
+        if (rows[r + Row.SA] !== slot) {
+          slot = rows[r + Row.SA]!;
+          key = this.#keyFor(slot);
+        }
         if (key === 0) {
           rows[r + Row.FATE] = DropReason.NO_LOWER_HANDLE;
           stats[PortStat.NO_HANDLE] = stats[PortStat.NO_HANDLE]! + 1;
