@@ -18,7 +18,7 @@ export const PEERS = {
     packages: ['charon-systemd', 'strongswan-swanctl', 'libcharon-extra-plugins', 'libstrongswan-standard-plugins'],
   },
   wireguard: { name: 'wireguard-go', packages: ['wireguard-go', 'wireguard-tools'] },
-  tools: { name: 'network tools', packages: ['iproute2', 'iperf3', 'ethtool'] },
+  tools: { name: 'network tools', packages: ['iproute2', 'iperf3', 'ethtool', 'iputils-ping', 'procps', 'util-linux'] },
 } as const satisfies Record<string, Peer>;
 
 /** Installed version, or null. */
@@ -46,21 +46,22 @@ export function howToGet(peers: readonly Peer[]): string[] {
     .map(({ p, packages }) => `${p.name} is missing: apt-get install ${packages.join(' ')}`);
 }
 
-/** Installs what is missing with apt-get, as root; says what before it does. Returns whether all of it is here now. */
-export function install(peers: readonly Peer[], say: (text: string) => void): boolean {
+/** Installs what is missing with apt-get, as root; says what before it does, and what is still missing behind it. */
+export function install(peers: readonly Peer[], say: (text: string) => void): void {
   const packages = missingPackages(peers);
   if (packages.length === 0) {
-    say('nothing to install');
-    return true;
+    say('nothing to install: all packages are here');
+    return;
   }
   if (process.getuid?.() !== 0) {
     say(`not root: run  apt-get install --no-install-recommends ${packages.join(' ')}`);
-    return false;
+    return;
   }
   say(`installing from Debian, without recommends: ${packages.join(' ')}`);
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
   spawnSync('apt-get', ['-qq', 'update'], { stdio: 'inherit', env });
   const args = ['-qq', 'install', '-y', '--no-install-recommends', ...packages];
   spawnSync('apt-get', args, { stdio: ['ignore', 'ignore', 'inherit'], env });
-  return missingPackages(peers).length === 0;
+  const still = missingPackages(peers);
+  say(still.length === 0 ? 'installed' : `apt-get did not install ${still.join(' ')}`);
 }

@@ -91,7 +91,8 @@ async function contest(options: ContestOptions): Promise<Outcome> {
     ratios: [...costRatio(rows, forward, OURS, C, 1 / RATE_GOAL), ...wholeRatios],
     missing: [],
     notes: [
-      'A packet of the whole way crosses two veth pairs, one to us and one from us, all on this core; "the sender" is the first.',
+      'A packet of the whole way crosses two veth pairs, one to us and one from us, all on this core.',
+      'Without "the sender" the sending calls are left out, and with them what veth does there to receive: as if another core did it.',
     ],
   };
 }
