@@ -60,6 +60,11 @@ class Rig {
     Atomics.store(this.words, this.#at(ring, 1), value);
   }
 
+  /** XDP_RING_NEED_WAKEUP, as the kernel sets it. */
+  wantsWakeup(ring: number, wanted: boolean): void {
+    Atomics.store(this.words, this.#at(ring, 2), wanted ? 1 : 0);
+  }
+
   /** One more entry in the RX or completion ring. */
   produce(ring: number, address: number, length = 0): void {
     const at = this.producer(ring);
@@ -178,6 +183,61 @@ describe.skipIf(reason !== null)(`rings that lie${reason === null ? '' : ` (skip
     for (const lie of [row * SIZE, receiving, -1, FRAMES * SIZE, 2 ** 31 - 1]) rig.produce(COMPLETION, lie);
     expect(rig.port.reap()).toBe(0);
     expect(rig.device.inFlight()).toBe(0);
+    rig.conserved();
+    await rig.close();
+  });
+
+  it('the kernel is called only where its flag asks for it, and once for a burst', async () => {
+    const rig = new Rig((pair as Exclude<typeof pair, string>).a);
+    const { xskKick, xskWake } = binding!;
+    const calls = { kicks: 0, wakes: 0 };
+    binding!.xskKick = () => {
+      calls.kicks++;
+      return 0;
+    };
+    binding!.xskWake = () => {
+      calls.wakes++;
+      return 0;
+    };
+    const send = (count: number): void => {
+      rig.burst.length = 0;
+      for (let i = 0; i < count; i++) {
+        const row = rig.pool.take();
+        resetRow(rig.slab.rows, row, row * SIZE + 256, row * SIZE + 316, RowState.CLEAR);
+        rig.burst.list[rig.burst.length++] = row;
+      }
+      expect(rig.port.xmit(rig.burst)).toBe(count);
+      rig.burst.length = 0;
+    };
+    /** A frame comes: another is given for it. */
+    const receive = (entry: number): void => {
+      rig.produce(RX, rig.words[rig.offsets[FILL + 3]! / 4 + 2 * entry]! + 256, 60);
+      expect(rig.poll()).toBe(1);
+      rig.pool.give(rig.burst.list[0]!);
+      rig.burst.length = 0;
+    };
+    try {
+      for (const ring of [TX, FILL]) rig.wantsWakeup(ring, false);
+      send(5);
+      rig.port.reap();
+      receive(0);
+      expect(calls).toEqual({ kicks: 0, wakes: 0 });
+      rig.wantsWakeup(TX, true);
+      send(5);
+      receive(1);
+      expect(calls).toEqual({ kicks: 1, wakes: 0 });
+      // Frames are still being sent.
+      rig.port.reap();
+      expect(calls).toEqual({ kicks: 2, wakes: 0 });
+      rig.wantsWakeup(FILL, true);
+      receive(2);
+      expect(calls).toEqual({ kicks: 2, wakes: 1 });
+      // Nothing came, nothing is missing.
+      expect(rig.poll()).toBe(0);
+      expect(calls).toEqual({ kicks: 2, wakes: 1 });
+    } finally {
+      Object.assign(binding!, { xskKick, xskWake });
+    }
     rig.conserved();
     await rig.close();
   });
