@@ -29,7 +29,7 @@ import type { Membership } from './membership.ts';
 import { BOND_MODES, type BondMode, planAdd, replicates } from './plan.ts';
 import { SaEntry, Unwanted } from './replica.ts';
 import { Replication, type SlaveState } from './replication.ts';
-import { Slave } from './slave.ts';
+import { isSlave, Slave } from './slave.ts';
 import { XMIT_HASH_POLICIES, type XmitHashPolicy } from './xmit-hash.ts';
 
 /** Counters of one SA on one lower through one worker's port. */
@@ -135,12 +135,12 @@ export class BondDevice implements XfrmUpper {
     return this.#actor.settled();
   }
 
-  /** Puts a lower last. Throws XfrmError: EXISTS, UNSUPPORTED (a bond, another link type), NO_SPACE, ROLLED_BACK (joinRefused), CLOSED. */
+  /** Puts a lower last. Throws XfrmError: EXISTS (a slave already, of any bond), UNSUPPORTED (a bond, another link type), NO_SPACE, ROLLED_BACK (joinRefused), CLOSED. */
   enslave(lower: LowerDevice): Promise<void> {
     return this.#run(async () => {
       this.#demandEnslavable(lower);
       const slave = new Slave(lower);
-      slave.unwatch = lower.onChange(() => this.#event());
+      slave.hold(() => this.#event());
       this.#membership.slaves.push(slave);
       await this.#replication.reconcile();
       const [why] = slave.refusals.values();
@@ -397,6 +397,7 @@ export class BondDevice implements XfrmUpper {
       throw new XfrmError({ code: 'UNSUPPORTED', device: this.name, what: 'a bond as a slave' });
     if (this.#membership.slaves.some((s) => s.index === lower.index || s.lower === lower))
       throw new XfrmError({ code: 'EXISTS', what: `${lower.name} is a slave of ${this.name} already` });
+    if (isSlave(lower)) throw new XfrmError({ code: 'EXISTS', what: `${lower.name} is a slave of another bond` });
     if (lower.index < 0 || lower.index >= this.#maxLowers)
       throw new XfrmError({
         code: 'NO_SPACE',

@@ -210,6 +210,7 @@ export class Replication {
     await this.reconcile();
     await this.#turnOff([slave]);
     this.membership.slaves.splice(this.membership.slaves.indexOf(slave), 1);
+    slave.letGo();
     for (const entry of this.entries.values()) entry.withheld.delete(slave.index);
     this.membership.look();
   }

@@ -7,6 +7,14 @@ import type { SlaveFacts } from './plan.ts';
 /** Key of `Slave.refusals` for what is refused whole: the features, or any SA at all. */
 export const EVERY_SA = -1;
 
+/** Lowers that are slaves, of any bond on this thread: a device has one master (netdev_master_upper_dev_link). */
+const ENSLAVED: WeakSet<LowerDevice> = new WeakSet();
+
+/** Whether a lower is a slave of some bond. */
+export function isSlave(lower: LowerDevice): boolean {
+  return ENSLAVED.has(lower);
+}
+
 export class Slave {
   readonly lower: LowerDevice;
   readonly index: number;
@@ -28,6 +36,17 @@ export class Slave {
     this.index = lower.index;
     this.#hw = lower.features.hw;
     this.#running = lower.running;
+  }
+
+  /** The lower is this bond's from now on, which hears of its changes. */
+  hold(heard: () => void): void {
+    ENSLAVED.add(this.lower);
+    this.unwatch = this.lower.onChange(heard);
+  }
+
+  /** The lower may go to another bond. */
+  letGo(): void {
+    ENSLAVED.delete(this.lower);
   }
 
   /** Looks at the lower again; what it refused is forgotten when it went down or its abilities changed. */

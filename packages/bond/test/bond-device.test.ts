@@ -207,6 +207,19 @@ describe('replicas', () => {
     expect(violations(lowers)).toEqual([]);
   });
 
+  it('refuse a slave of another bond until that one has let it go', async () => {
+    const { bond: one, lowers } = bond();
+    const { bond: other } = bond();
+    await enslaveAll(one, lowers);
+    expect(await code(other.enslave(lowers[1]!))).toBe('EXISTS');
+    expect([other.slaves().length, one.slaves().length]).toEqual([0, 3]);
+    await one.release(lowers[1]!);
+    await other.enslave(lowers[1]!);
+    await one.close();
+    await other.enslave(lowers[0]!);
+    expect(other.slaves().map((s) => s.index)).toEqual([1, 0]);
+  });
+
   it('refuse offload type packet and a bond in a bond', async () => {
     const { bond: b, lowers } = bond();
     await enslaveAll(b, lowers);

@@ -102,6 +102,28 @@ describe('failovers under traffic', () => {
     expect(middle).toBeLessThan(1);
   });
 
+  it('of all slaves drop every packet with its reason, and end the moment that one is back', async () => {
+    const f = await field('802.3ad', 3);
+    await f.bond.close();
+    f.renew({ mode: '802.3ad', upDelay: 200 });
+    for (const { device } of f.nics) await f.bond.enslave(device);
+    await f.bond.setFeatures(1);
+    for (const slot of SLOTS) await f.bond.stateAdd(saOf(slot));
+    for (const { device } of f.nics) device.setCarrier(false);
+    const before = f.frames;
+    f.send(0, SLOTS);
+    expect([f.frames - before, f.fates[DropReason.NO_USABLE_SLAVE]]).toEqual([0, SLOTS.length]);
+    // As Linux does: with no slave usable none waits for its delay. Replicas of a slave without carrier stay.
+    f.bond.tick(1000);
+    f.nics[1]!.device.setCarrier(true);
+    f.send(0, SLOTS);
+    expect([f.frames - before, f.fates[DropReason.NO_USABLE_SLAVE]]).toEqual([SLOTS.length, SLOTS.length]);
+    f.nics[2]!.device.setCarrier(true);
+    expect(f.bond.slaves().map((s) => s.usable)).toEqual([false, true, false]);
+    expect([f.plaintext, f.homeless, f.duplicates]).toEqual([0, 0, 0]);
+    await f.bond.close();
+  });
+
   it('take traffic from a slave without waiting for the queue', async () => {
     const f = await field('802.3ad', 3);
     const gate = f.gate();
