@@ -241,9 +241,16 @@ export class Gateway {
 
   #openState(plan: StatePlan): Marks {
     const gates = new Int32Array(this.#gates!).fill(GATE_OPEN);
-    return new Marks(StateFile.open(plan.file), plan, gates, ({ message }) =>
-      tell({ type: 'state', gateway: this.bond.name, time: new Date().toISOString(), error: message }),
-    );
+    return new Marks({
+      file: StateFile.open(plan.file),
+      plan,
+      gates,
+      workers: this.#options.plan.workers,
+      now: this.#clock,
+      wall: Date.now,
+      trouble: ({ message }) =>
+        tell({ type: 'state', gateway: this.bond.name, time: new Date().toISOString(), error: message }),
+    });
   }
 
   #startWorker(worker: number): Promise<void> {

@@ -5,6 +5,7 @@ import { type PathMtu, SaStat } from '@espalier/esp';
 import { Arena, Lifetime, LifetimeEvent, ReplayWindow, SequenceAllocator } from '@espalier/replay';
 import { ALGORITHMS, type LowerHandle, Sad, SaKey, XfrmError } from '@espalier/xfrm';
 import { attempt } from './attempt.ts';
+import { type Before, beginLifetime, NEWBORN } from './lifetimes.ts';
 import type { Marks } from './marks.ts';
 import { saColumn } from './messages.ts';
 import { MAX_SAS, type SaPlan } from './plan.ts';
@@ -16,8 +17,10 @@ const ARENA_BYTES = 64 << 20;
 export interface SaState {
   readonly plan: SaPlan;
   readonly slot: number;
-  /** Milliseconds on the gateway's clock. */
+  /** Milliseconds on the gateway's clock when its key came into use: in this process, or before as the state has it. */
   readonly since: number;
+  /** What it had lived through then. */
+  readonly before: Before;
   /** Inbound. */
   readonly window: ReplayWindow | null;
   /** Outbound. */
@@ -189,10 +192,14 @@ export class Sas {
       places.push({ offset, bytes });
       return offset;
     };
+    const marks = this.#o.marks();
+    const before = marks?.before(direction, plan.key) ?? NEWBORN;
+    const since = this.#o.now() - before.age;
     const lifetime =
       plan.lifetime === undefined
         ? null
-        : Lifetime.create({ ...limitsOf(plan), memory, offset: place(Lifetime.byteLength()) });
+        : beginLifetime(plan.lifetime, before, { memory, offset: place(Lifetime.byteLength()) });
+    const living = lifetime === null ? null : { lifetime, before, since };
     const common = {
       ...identity,
       slot,
@@ -201,7 +208,6 @@ export class Sas {
     };
     let window: ReplayWindow | null = null;
     let allocator: SequenceAllocator | null = null;
-    const marks = this.#o.marks();
     undo.push(() => marks?.leave(slot));
     let admitted = Infinity;
     undo.push(async () => {
@@ -214,7 +220,7 @@ export class Sas {
     if (direction === 'in') {
       const options = { size: plan.window, esn, workers: workers.count };
       window = ReplayWindow.create({ ...options, memory, offset: place(ReplayWindow.byteLength(options)) });
-      await marks?.admitInbound(slot, plan.key, window);
+      await marks?.admitInbound(slot, plan.key, window, living);
       admitted = window.top();
       const { selectors, mss, original, checkPadding } = plan;
       await workers.tellAll({
@@ -231,7 +237,7 @@ export class Sas {
     } else {
       const marked = marks !== null;
       allocator = SequenceAllocator.create({ esn, marked, memory, offset: place(SequenceAllocator.byteLength()) });
-      await marks?.admitOutbound(slot, plan.key, allocator);
+      await marks?.admitOutbound(slot, plan.key, allocator, living);
       const { noHandle, spread, mss, tfc, outer, portEntropy } = plan;
       await workers.tellAll({
         type: 'add-out',
@@ -253,8 +259,7 @@ export class Sas {
     // Lowers with ESN state of their own are told where the window is.
     const offloaded = window === null ? sa : { ...sa, bottom: () => window.bottom() };
     const handle = offload === 'crypto' ? await bond.stateAdd(offloaded) : 0;
-    const since = this.#o.now();
-    return { plan, slot, since, window, allocator, lifetime, handle, key, places, numbersTold: false };
+    return { plan, slot, since, before, window, allocator, lifetime, handle, key, places, numbersTold: false };
   }
 
   async #offBond(handle: LowerHandle): Promise<void> {
@@ -272,10 +277,4 @@ export class Sas {
     if (entry === undefined) throw new XfrmError({ code: 'NOT_FOUND', what: `no SA "${name}"` });
     return entry;
   }
-}
-
-/** Those limits that the workers keep; the clock keeps the others. */
-function limitsOf({ lifetime }: SaPlan): object {
-  const { softSeconds: _, hardSeconds: __, ...limits } = lifetime ?? {};
-  return limits;
 }

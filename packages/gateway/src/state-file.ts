@@ -1,6 +1,6 @@
 /**
- * What must outlive a process whose keys do: for every key and direction one number, the last that may have been used. The
- * file names keys by a keyed hash with a salt of its own, and holds nothing else about them.
+ * What must outlive a process whose keys do: for every key and direction the last number that may have been used, and how
+ * much of its lifetimes. The file names keys by a keyed hash with a salt of its own, and holds nothing else about them.
  */
 import { createHmac, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -11,11 +11,26 @@ import * as v from 'valibot';
 import { lock, unlock } from './lock-file.ts';
 import { systemError } from './system-error.ts';
 
-const saved = v.strictObject({
-  format: v.literal(1),
-  salt: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/)),
-  marks: v.record(v.string(), v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
-});
+/** What an SA may have lived through. */
+export interface Life {
+  /** Inner packets, and bytes of them. */
+  readonly packets: number;
+  readonly bytes: number;
+  /** Milliseconds since its key came into use, at `time`; of the time that has passed since then nobody knows more. */
+  readonly age: number;
+  /** Milliseconds since 1970. */
+  readonly time: number;
+}
+
+const whole = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const salt = v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/));
+const marks = v.record(v.string(), whole);
+const lives = v.record(v.string(), v.strictObject({ packets: whole, bytes: whole, age: whole, time: whole }));
+const saved = v.variant('format', [
+  // Before there were lifetimes in it.
+  v.strictObject({ format: v.literal(1), salt, marks }),
+  v.strictObject({ format: v.literal(2), salt, marks, lives }),
+]);
 
 export class StateFile {
   readonly #file: string;
@@ -23,12 +38,20 @@ export class StateFile {
   readonly #lock: string;
   readonly #salt: string;
   readonly #marks: Map<string, number>;
+  readonly #lives: Map<string, Life>;
 
-  private constructor(file: string, held: string, salt: string, marks: Map<string, number>) {
+  private constructor(
+    file: string,
+    held: string,
+    salt: string,
+    marks: Readonly<Record<string, number>>,
+    lives: Readonly<Record<string, Life>>,
+  ) {
     this.#file = file;
     this.#lock = held;
     this.#salt = salt;
-    this.#marks = marks;
+    this.#marks = new Map(Object.entries(marks));
+    this.#lives = new Map(Object.entries(lives));
   }
 
   /**
@@ -39,11 +62,12 @@ export class StateFile {
     const held = lock(lockOf(file));
     try {
       const text = readOrNull(file);
-      if (text === null) return new StateFile(file, held, randomBytes(16).toString('hex'), new Map());
+      if (text === null) return new StateFile(file, held, randomBytes(16).toString('hex'), {}, {});
       const parsed = v.safeParse(saved, parseOrNull(text));
       if (!parsed.success)
         throw new XfrmError({ code: 'CONFIG', file, path: '', expected: 'the state of a gateway, or no file' });
-      return new StateFile(file, held, parsed.output.salt, new Map(Object.entries(parsed.output.marks)));
+      const { output } = parsed;
+      return new StateFile(file, held, output.salt, output.marks, output.format === 1 ? {} : output.lives);
     } catch (error) {
       unlock(lockOf(file), held);
       throw error;
@@ -69,9 +93,19 @@ export class StateFile {
     this.#marks.set(name, mark);
   }
 
+  /** What the SA of a key may have lived through when that was saved; null = there was none. */
+  lifeOf(name: string): Life | null {
+    return this.#lives.get(name) ?? null;
+  }
+
+  setLife(name: string, life: Life): void {
+    this.#lives.set(name, life);
+  }
+
   /** Resolves when what was set before the call is durable. One call at a time. Rejects with XfrmError SYSTEM: the old file stands. */
   async save(): Promise<void> {
-    const text = JSON.stringify({ format: 1, salt: this.#salt, marks: Object.fromEntries(this.#marks) });
+    const [marks, lives] = [Object.fromEntries(this.#marks), Object.fromEntries(this.#lives)];
+    const text = JSON.stringify({ format: 2, salt: this.#salt, marks, lives });
     const next = `${this.#file}.next`;
     try {
       await durably(next, text);

@@ -36,7 +36,7 @@ export interface SaStats {
   readonly drops: Readonly<Record<string, number>>;
   /** Slaves on which it has a handle. */
   readonly handles: readonly string[];
-  /** Seconds since it was installed. */
+  /** Seconds since it was installed, or since its key was before, where a state is kept and it has a lifetime. */
   readonly age: number;
   /** What is left until the hard limits, by limit; those that it has. */
   readonly left: { readonly packets?: number; readonly bytes?: number; readonly seconds?: number };
@@ -121,13 +121,13 @@ function slaveStats(slave: SlaveState, lower: LowerDevice): SlaveStats {
 }
 
 function saStats(sa: SaState, { lowers, workers, holds, pathMtu, now }: StatsSources): SaStats {
-  const { plan, slot, window, allocator, lifetime } = sa;
+  const { plan, slot, window, allocator, lifetime, before } = sa;
   const at = saColumn(slot);
   const age = (now - sa.since) / 1000;
   const { hardPackets, hardBytes, hardSeconds } = plan.lifetime ?? {};
   const left = {
-    ...(hardPackets === undefined ? {} : { packets: Math.max(0, hardPackets - lifetime!.packets()) }),
-    ...(hardBytes === undefined ? {} : { bytes: Math.max(0, hardBytes - lifetime!.bytes()) }),
+    ...(hardPackets === undefined ? {} : { packets: Math.max(0, hardPackets - before.packets - lifetime!.packets()) }),
+    ...(hardBytes === undefined ? {} : { bytes: Math.max(0, hardBytes - before.bytes - lifetime!.bytes()) }),
     ...(hardSeconds === undefined ? {} : { seconds: Math.max(0, hardSeconds - age) }),
   };
   return {

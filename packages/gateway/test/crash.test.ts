@@ -75,87 +75,130 @@ function sealer(): (id: number) => Uint8Array {
   };
 }
 
+/** A gateway to be killed, its peer, and what went through between them: how often each number, each packet. */
+class Rig {
+  readonly numbers: Map<number, number> = new Map();
+  readonly out: Map<number, number> = new Map();
+  /** When the last number came, by `performance.now`. */
+  lastAt = 0;
+  readonly #peer: Socket;
+  readonly #port: number;
+  readonly #config: string;
+  readonly #files: readonly [program: string, worker: string];
+  #child: ChildProcess | null = null;
+
+  private constructor(peer: Socket, port: number, sas: readonly object[]) {
+    this.#peer = peer;
+    this.#port = port;
+    const lower = { kind: 'udp', name: 'u0', local: LOOPBACK, peer: LOOPBACK };
+    const ports = { localPort: port, peerPort: peer.address().port };
+    const state = `${port}.state.json`;
+    this.#config = join(folder, `${port}.json`);
+    writeFileSync(
+      this.#config,
+      JSON.stringify({
+        bond: { lowers: [{ ...lower, ...ports }] },
+        inside: { kind: 'mock' },
+        sas: sas.map((sa) => ({ algorithm: 'aes128gcm16', source: LOOPBACK, destination: LOOPBACK, ...sa })),
+        policies: [{ source: '0.0.0.0/0', destination: '0.0.0.0/0', action: 'protect', sa: 'out' }],
+        state: { file: state, ahead: 5000, margin: 512 },
+      }),
+    );
+    this.#files = [
+      bundleWorker(join(import.meta.dirname, 'crash-gateway.ts')),
+      bundleWorker(join(import.meta.dirname, '..', 'src', 'worker.ts')),
+    ];
+    peer.on('message', (datagram) => {
+      count(this.numbers, datagram.readUInt32BE(4));
+      this.lastAt = performance.now();
+    });
+  }
+
+  static async open(sas: readonly object[]): Promise<Rig> {
+    const peer = await bound();
+    const own = await bound();
+    const { port } = own.address();
+    own.close();
+    sockets.splice(sockets.indexOf(own), 1);
+    return new Rig(peer, port, sas);
+  }
+
+  send(datagram: Uint8Array): void {
+    this.#peer.send(datagram, this.#port, LOOPBACK);
+  }
+
+  /** Resolves when it runs. */
+  async start(): Promise<void> {
+    const [program, worker] = this.#files;
+    const child = spawn(process.execPath, [program, this.#config, worker], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, ESPALIER_ADDON: ADDON },
+    });
+    children.push(child);
+    this.#child = child;
+    let running = false;
+    let said = '';
+    child.stdout!.on('data', (d) => {
+      said += d;
+      for (let end = said.indexOf('\n'); end >= 0; end = said.indexOf('\n')) {
+        const line = said.slice(0, end);
+        said = said.slice(end + 1);
+        if (line === 'running') running = true;
+        else count(this.out, Number(line));
+      }
+    });
+    await this.until(() => running, 'a start');
+  }
+
+  async until(there: () => boolean, what: string, act: () => void = () => undefined): Promise<void> {
+    for (const end = Date.now() + 30_000; !there(); await new Promise((resolve) => setTimeout(resolve, 2))) {
+      if (Date.now() > end || this.#child!.exitCode !== null) throw new Error(`it stands still before ${what}`);
+      act();
+    }
+  }
+
+  async kill(): Promise<void> {
+    const gone = once(this.#child!, 'exit');
+    this.#child!.kill('SIGKILL');
+    await gone;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+const OUT = { name: 'out', direction: 'out', spi: 0x1000, key: '11'.repeat(20) };
+const IN = { name: 'in', direction: 'in', spi: 0x2000, key: IN_KEY };
+
+function count(times: Map<number, number>, one: number): void {
+  times.set(one, (times.get(one) ?? 0) + 1);
+}
+
 describe('a gateway that is killed in the middle of its traffic, again and again', () => {
   it.skipIf(why)(
     `uses no number twice, and lets no old packet out of the tunnel ${why}`,
     async () => {
-      const peer = await bound();
-      const own = await bound();
-      const [peerPort, localPort] = [peer.address().port, own.address().port];
-      own.close();
-      sockets.splice(sockets.indexOf(own), 1);
-      const sa = { algorithm: 'aes128gcm16', source: LOOPBACK, destination: LOOPBACK };
-      const config = join(folder, 'gateway.json');
-      writeFileSync(
-        config,
-        JSON.stringify({
-          bond: { lowers: [{ kind: 'udp', name: 'u0', local: LOOPBACK, peer: LOOPBACK, localPort, peerPort }] },
-          inside: { kind: 'mock' },
-          sas: [
-            { ...sa, name: 'out', direction: 'out', spi: 0x1000, key: '11'.repeat(20) },
-            { ...sa, name: 'in', direction: 'in', spi: 0x2000, key: IN_KEY },
-          ],
-          policies: [{ source: '0.0.0.0/0', destination: '0.0.0.0/0', action: 'protect', sa: 'out' }],
-          state: { file: 'state.json', ahead: 5000, margin: 512 },
-        }),
-      );
-      const [program, worker] = [
-        bundleWorker(join(import.meta.dirname, 'crash-gateway.ts')),
-        bundleWorker(join(import.meta.dirname, '..', 'src', 'worker.ts')),
-      ];
-
-      const numbers = new Map<number, number>();
-      peer.on('message', (datagram) => {
-        const seq = datagram.readUInt32BE(4);
-        numbers.set(seq, (numbers.get(seq) ?? 0) + 1);
-      });
-      const out = new Map<number, number>();
+      const rig = await Rig.open([OUT, IN]);
+      const { numbers, out } = rig;
       const seal = sealer();
       const wire: Uint8Array[] = [];
       for (let life = 0; life < LIVES; life++) {
-        const child = spawn(process.execPath, [program, config, worker], {
-          stdio: ['ignore', 'pipe', 'inherit'],
-          env: { ...process.env, ESPALIER_ADDON: ADDON },
-        });
-        children.push(child);
-        let running = false;
-        let said = '';
-        child.stdout!.on('data', (d) => {
-          said += d;
-          for (let end = said.indexOf('\n'); end >= 0; end = said.indexOf('\n')) {
-            const line = said.slice(0, end);
-            said = said.slice(end + 1);
-            if (line === 'running') running = true;
-            else out.set(Number(line), (out.get(Number(line)) ?? 0) + 1);
-          }
-        });
-        const until = async (there: () => boolean, act: () => void = () => undefined): Promise<void> => {
-          for (const end = Date.now() + 30_000; !there(); await new Promise((resolve) => setTimeout(resolve, 2))) {
-            if (Date.now() > end || child.exitCode !== null) throw new Error(`life ${life}: it stands still`);
-            act();
-          }
-        };
-        const send = (datagram: Uint8Array): void => peer.send(datagram, localPort, LOOPBACK);
-        await until(() => running);
+        await rig.start();
         // Everything the peer ever sent comes again first: to an empty window it would all be new.
         for (const [i, datagram] of wire.entries()) {
-          send(datagram);
+          rig.send(datagram);
           if (i % 32 === 31) await new Promise((resolve) => setTimeout(resolve, 1));
         }
         const before = { sent: numbers.size, out: out.size };
-        await until(
+        await rig.until(
           () => numbers.size - before.sent >= 1500 && out.size - before.out >= 800,
+          `the end of life ${life}`,
           () => {
             for (let i = 0; i < 8; i++) {
               wire.push(seal(wire.length));
-              send(wire.at(-1)!);
+              rig.send(wire.at(-1)!);
             }
           },
         );
-        const gone = once(child, 'exit');
-        child.kill('SIGKILL');
-        await gone;
-        await new Promise((resolve) => setTimeout(resolve, 50));
+        await rig.kill();
       }
       const twice = (times: ReadonlyMap<number, number>): number[] =>
         [...times.keys()].filter((n) => times.get(n)! > 1);
@@ -163,5 +206,69 @@ describe('a gateway that is killed in the middle of its traffic, again and again
       expect(numbers.size).toBeGreaterThanOrEqual(LIVES * 1500);
     },
     LIVES * 60_000,
+  );
+
+  it.skipIf(why)(
+    `lets no more through an SA, all its lives together, than its limits ${why}`,
+    async () => {
+      const limits = { hardPackets: 12_000, hardBytes: 1_000_000_000 };
+      const rig = await Rig.open([
+        { ...OUT, lifetime: limits },
+        { ...IN, lifetime: limits, window: 128 },
+      ]);
+      const { numbers, out } = rig;
+      const seal = sealer();
+      let sent = 0;
+      let lives = 0;
+      for (let over = false; !over && lives < 30; lives++) {
+        await rig.start();
+        const before = { sent: numbers.size, out: out.size };
+        let moved = performance.now();
+        let seen = 0;
+        await rig.until(
+          () => {
+            if (numbers.size + out.size > seen) moved = performance.now();
+            seen = numbers.size + out.size;
+            // Two seconds without a packet, and with thousands of new ones: both SAs are over.
+            over = performance.now() - moved > 2000;
+            return over || numbers.size - before.sent >= 1500 || out.size - before.out >= 1500;
+          },
+          `the end of life ${lives}`,
+          () => {
+            for (let i = 0; i < 8; i++) rig.send(seal(sent++));
+          },
+        );
+        await rig.kill();
+      }
+      console.log(`${lives} lives: ${numbers.size} packets out, ${out.size} in, of 12000 each`);
+      // More than one life's worth, or there was nothing to remember.
+      expect(lives).toBeGreaterThan(2);
+      for (const { size } of [numbers, out]) {
+        expect(size).toBeGreaterThan(0);
+        expect(size).toBeLessThanOrEqual(12_000);
+      }
+      expect(lives).toBeLessThan(30);
+    },
+    600_000,
+  );
+
+  it.skipIf(why)(
+    `ends its SAs when their time is over, counted from the first life ${why}`,
+    async () => {
+      const rig = await Rig.open([{ ...OUT, lifetime: { hardSeconds: 8 } }]);
+      await rig.start();
+      const born = performance.now();
+      const past = (ms: number) => (): boolean => performance.now() - born > ms;
+      await rig.until(past(1000), 'one second');
+      expect(rig.numbers.size).toBeGreaterThan(0);
+      await rig.kill();
+      const before = rig.numbers.size;
+      await rig.start();
+      await rig.until(past(11_000), 'eleven seconds');
+      await rig.kill();
+      expect(rig.numbers.size).toBeGreaterThan(before);
+      expect(rig.lastAt - born).toBeLessThan(8500);
+    },
+    60_000,
   );
 });

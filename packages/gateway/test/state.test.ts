@@ -1,10 +1,10 @@
 import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { GatewayStats } from 'espalier';
+import type { GatewayStats, SaStats } from 'espalier';
 import { afterAll, describe, expect, it } from 'vitest';
 import { StateFile } from '../src/state-file.ts';
-import { Pair, packet, planOf, Stream, saOf, tidy } from './pair.ts';
+import { listen, Pair, packet, planOf, type Side, Stream, saOf, tidy } from './pair.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-state-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -35,6 +35,29 @@ describe('a state file', () => {
     other.close();
   });
 
+  it('of the time before there were lifetimes in it is taken, and keeps its marks', async () => {
+    const file = fresh();
+    const salt = 'ab'.repeat(16);
+    writeFileSync(file, JSON.stringify({ format: 1, salt, marks: {} }));
+    const state = StateFile.open(file);
+    const name = state.nameOf('out', KEY);
+    expect([state.markOf(name), state.lifeOf(name)]).toEqual([0, null]);
+    const life = { packets: 5, bytes: 500, age: 7, time: 9 };
+    state.set(name, 4);
+    state.setLife(name, life);
+    await state.save();
+    state.close();
+    expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual({
+      format: 2,
+      salt,
+      marks: { [name]: 4 },
+      lives: { [name]: life },
+    });
+    const again = StateFile.open(file);
+    expect([again.markOf(name), again.lifeOf(name)]).toEqual([4, life]);
+    again.close();
+  });
+
   it('is one process’s: another that lives keeps it, one that was killed does not', () => {
     const file = fresh();
     const state = StateFile.open(file);
@@ -46,16 +69,21 @@ describe('a state file', () => {
     expect(existsSync(`${file}.pid`)).toBe(false);
   });
 
-  it.each(['', '{', '{}', '{"format":2,"salt":"","marks":{}}', '{"format":1,"salt":"00","marks":{}}', '[]'])(
-    'is refused when it holds something else: %s',
-    (text) => {
-      const file = fresh();
-      writeFileSync(file, text);
-      expect(() => StateFile.open(file)).toThrow(expect.objectContaining({ code: 'CONFIG' }));
-      expect(readFileSync(file, 'utf8')).toBe(text);
-      expect(existsSync(`${file}.pid`)).toBe(false);
-    },
-  );
+  it.each([
+    '',
+    '{',
+    '{}',
+    '{"format":2,"salt":"","marks":{}}',
+    '{"format":1,"salt":"00","marks":{}}',
+    '[]',
+    JSON.stringify({ format: 2, salt: 'ab'.repeat(16), marks: {} }),
+  ])('is refused when it holds something else: %s', (text) => {
+    const file = fresh();
+    writeFileSync(file, text);
+    expect(() => StateFile.open(file)).toThrow(expect.objectContaining({ code: 'CONFIG' }));
+    expect(readFileSync(file, 'utf8')).toBe(text);
+    expect(existsSync(`${file}.pid`)).toBe(false);
+  });
 
   it('that cannot be written keeps a gateway from starting', async () => {
     const plan = planOf(0, { state: { file: join(folder, 'absent', 'state.json'), ahead: 1000, margin: 512 } });
@@ -169,6 +197,114 @@ describe('gateways that keep their state', () => {
     pair.hosts[0]![0]!.write(packet(0, 1));
     await pair.until(() => pair.read(1).length === 1, 'and goes on');
     expect([...pair.numbers.get(saOf(0, 'out').spi)!.keys()]).toEqual([next]);
+  });
+});
+
+describe('lifetimes over a restart', () => {
+  const LIMITS = { softPackets: 1500, hardPackets: 3000 };
+  /** What workers may have reserved of a lifetime and not used: 64 packets each. */
+  const QUOTAS = 2 * 64;
+
+  /** Gateway A with lifetimes on both its SAs. */
+  const openWith = async (file: string, lifetime: object): Promise<readonly SaStats[]> => {
+    const state = { file, ahead: 20_000, margin: 2048 };
+    const sas = [saOf(0, 'out', 0, { lifetime }), saOf(1, 'in', 0, { lifetime })];
+    pair = await Pair.open([planOf(0, { state, sas }), planOf(1)]);
+    return pair.gateways[0]!.stats().sas;
+  };
+  const byName = (sas: readonly SaStats[], name: string): SaStats => sas.find((sa) => sa.name === name)!;
+  /** How many packets went through: at least so many. */
+  const through = async (from: Side, count: number): Promise<number> => {
+    const stream = new Stream(pair, from);
+    await pair.until(() => {
+      stream.step(stream.sent < count);
+      return stream.sent >= count && stream.lost === 0;
+    }, `${count} packets`);
+    return stream.sent;
+  };
+  /** Has an hour passed that this file knows nothing of, or has the clock been set back? */
+  const shift = (file: string, ms: number): void => {
+    const state = JSON.parse(readFileSync(file, 'utf8')) as { lives: Record<string, { time: number }> };
+    for (const life of Object.values(state.lives)) life.time += ms;
+    writeFileSync(file, JSON.stringify(state));
+  };
+
+  it('of packets and bytes go on where they were after an end as it should be', async () => {
+    const file = fresh();
+    await openWith(file, { ...LIMITS, hardBytes: 10_000_000 });
+    const [out, into] = [await through(0, 1000), await through(1, 400)];
+    await pair.close();
+    const sas = await openWith(file, { ...LIMITS, hardBytes: 10_000_000 });
+    for (const [name, used] of [
+      ['out0', out],
+      ['in0', into],
+    ] as const) {
+      const { packets, bytes } = byName(sas, name).left;
+      expect(3000 - packets! - used).toBeGreaterThanOrEqual(0);
+      expect(3000 - packets! - used).toBeLessThanOrEqual(QUOTAS);
+      expect(10_000_000 - bytes! - 80 * used).toBeGreaterThanOrEqual(0);
+      expect(10_000_000 - bytes! - 80 * used).toBeLessThanOrEqual(2 * 4000);
+    }
+    const events = listen(0, 'lifetime');
+    await through(0, 1000);
+    expect(events.map(({ sa, limit }) => [sa, limit])).toEqual([['out0', 'soft']]);
+    // What is left, and not one more, whatever is sent.
+    const stream = new Stream(pair, 0, 0, Number.POSITIVE_INFINITY);
+    await pair.until(() => {
+      stream.step();
+      return (pair.gateways[0]!.stats().drops.LIFETIME ?? 0) > 200;
+    }, 'the end');
+    expect(pair.numbers.get(saOf(0, 'out').spi)!.size).toBeLessThanOrEqual(3000 - out);
+    await pair.close();
+    // And it stays dead.
+    const again = await openWith(file, { ...LIMITS, hardBytes: 10_000_000 });
+    expect(byName(again, 'out0').left.packets).toBe(0);
+    pair.hosts[0]![0]!.write(packet(0, 1));
+    await pair.until(() => pair.gateways[0]!.stats().drops.LIFETIME === 1, 'refused');
+    expect(pair.numbers.size).toBe(0);
+  });
+
+  it('of time go on while nobody runs, and a clock that was set back gives nothing back', async () => {
+    const file = fresh();
+    const lifetime = { softSeconds: 1800, hardSeconds: 3600 };
+    await openWith(file, lifetime);
+    await pair.close();
+    shift(file, -1_700_000);
+    const sas = await openWith(file, lifetime);
+    expect(byName(sas, 'out0').age).toBeGreaterThanOrEqual(1700);
+    expect(byName(sas, 'out0').left.seconds).toBeLessThan(1900);
+    await through(0, 10);
+    await pair.close();
+    shift(file, 1_000_000_000);
+    expect(byName(await openWith(file, lifetime), 'in0').age).toBeGreaterThanOrEqual(1700);
+    const events = listen(0, 'lifetime');
+    await pair.close();
+    shift(file, -2_000_000 - 1_000_000_000);
+    await openWith(file, lifetime);
+    await pair.until(() => events.length === 4, 'both limits of both SAs');
+    expect(events.map(({ limit }) => limit).sort()).toEqual(['hard', 'hard', 'soft', 'soft']);
+    pair.hosts[0]![0]!.write(packet(0, 1));
+    await pair.until(() => pair.gateways[0]!.stats().drops.LIFETIME === 1, 'refused');
+  });
+
+  it('lose no more by a crash than the numbers up to the mark, which is kept near for SAs with limits', async () => {
+    const file = fresh();
+    const lifetime = { hardPackets: 1_000_000 };
+    const state = { file, ahead: 2 ** 20, margin: 512 };
+    const sas = [saOf(0, 'out', 0, { lifetime }), saOf(1, 'in', 0, { lifetime, window: 64 })];
+    const open = (): Promise<Pair> => Pair.open([planOf(0, { state, sas }), planOf(1)]);
+    pair = await open();
+    const used = await through(0, 100);
+    copyFileSync(file, `${file}.crash`);
+    await pair.close();
+    copyFileSync(`${file}.crash`, file);
+    pair = await open();
+    const now = pair.gateways[0]!.stats().sas;
+    const [out, into] = ['out0', 'in0'].map((name) => 1_000_000 - byName(now, name).left.packets!) as [number, number];
+    // A sixteenth of a million; the margin to the end of its block, the window, and a burst of each worker.
+    expect(out).toBeGreaterThanOrEqual(used);
+    expect(out).toBeLessThanOrEqual(used + 62_500 + QUOTAS);
+    expect(into).toBeLessThanOrEqual(1024 + 64 + 2 * 64);
   });
 });
 
