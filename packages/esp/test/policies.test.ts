@@ -5,7 +5,7 @@ import { ALGORITHM_NAMES, ALGORITHMS, DropReason, PolicyAction, type PolicyTicke
 import { describe, expect, it } from 'vitest';
 import { EspPath } from '../src/index.ts';
 import { Bench, ipv4, ipv6, random } from './bench-rows.ts';
-import { LINK, V4 } from './rig.ts';
+import { LINK, protect, V4 } from './rig.ts';
 
 const ROUNDS = process.env.ESPALIER_LONG ? 20_000 : 600;
 const SLOTS = 4;
@@ -48,6 +48,27 @@ function add(path: EspPath, slot: number): void {
 }
 
 describe('the packets of a burst', () => {
+  it('go on by the old policies when new ones make no sense', () => {
+    const bench = new Bench(4);
+    const path = pathOf(bench);
+    add(path, 1);
+    const [old] = protect(1);
+    path.setPolicies([old!]);
+    const slots = (): number[] => {
+      bench.clear();
+      bench.put(ipv4(60));
+      path.outbound(bench.burst);
+      return [bench.at(0, Row.FATE), bench.at(0, Row.SA)];
+    };
+    expect(slots()).toEqual([0, 1]);
+    // The first of the new ones is good: it must not come alone.
+    const discard: PolicyTicket = { ...old!, action: 'discard', slot: -1 };
+    expect(() => path.setPolicies([discard, { ...old!, sourceBits: 33 }])).toThrow(RangeError);
+    expect(slots()).toEqual([0, 1]);
+    path.setPolicies([discard]);
+    expect(slots()).toEqual([DropReason.POLICY, -1]);
+  });
+
   it('are answered as policies answer them one after another, whatever has changed since the burst before', () => {
     const draw = random(5);
     const pick = <T>(...of: T[]): T => of[draw(of.length)]!;
