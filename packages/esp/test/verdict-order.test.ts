@@ -27,6 +27,25 @@ function meanwhile(what: (burst: Burst, engine: CryptoEngine) => number, engine 
   };
 }
 
+/** A rig, and what another worker of its SA does, once, while the next burst is between its ICVs and its commit. */
+function interruptible(): { readonly r: Rig; readonly interrupt: (by: (other: Rig) => void) => void } {
+  let by: ((other: Rig) => void) | null = null;
+  const engine = meanwhile((burst, inner) => {
+    const opened = inner.open(burst);
+    const once = by;
+    by = null;
+    once?.(rig({}, { window: { memory: r.window.memory, offset: 0 } }));
+    return opened;
+  });
+  const r = rig({}, {}, { engine });
+  return {
+    r,
+    interrupt: (next) => {
+      by = next;
+    },
+  };
+}
+
 /** A frame with the last byte of its ICV changed. */
 function forged(frame: Uint8Array): Uint8Array {
   const copy = frame.slice();
@@ -39,43 +58,23 @@ const written = (r: Rig): string => Buffer.from(new Uint8Array(r.window.memory))
 
 describe('the number', () => {
   it('is inferred once: a window that another worker throws ahead meanwhile does not make it another one', () => {
-    // The frame at hand, held back while the other worker takes one that is a window and more ahead of it.
-    let interrupt: (() => void) | null = null;
-    const engine = meanwhile((burst, inner) => {
-      const opened = inner.open(burst);
-      const once = interrupt;
-      interrupt = null;
-      once?.();
-      return opened;
-    });
-    const r = rig({}, {}, { engine });
+    const { r, interrupt } = interruptible();
     const [old] = send(r, PACKET);
     r.allocator.advanceTo(3000);
     const [ahead] = send(r, PACKET);
-    interrupt = () => {
-      const other = rig({}, { window: { memory: r.window.memory, offset: 0 } });
+    // The old one is at hand while the other worker takes one that is a window and more ahead of it.
+    interrupt((other) => {
       expect(receive(other, ahead!)).toEqual([THROUGH]);
       expect(r.window.top()).toBe(3000);
-    };
+    });
     expect(receive(r, old!)).toEqual(['STALE']);
     expect(r.window.top()).toBe(3000);
   });
 
   it('is judged again after the ICV: of two workers that both found it fresh one has it', () => {
-    let interrupt: (() => void) | null = null;
-    const engine = meanwhile((burst, inner) => {
-      const opened = inner.open(burst);
-      const once = interrupt;
-      interrupt = null;
-      once?.();
-      return opened;
-    });
-    const r = rig({}, {}, { engine });
+    const { r, interrupt } = interruptible();
     const [frame] = send(r, PACKET);
-    interrupt = () => {
-      const other = rig({}, { window: { memory: r.window.memory, offset: 0 } });
-      expect(receive(other, frame!)).toEqual([THROUGH]);
-    };
+    interrupt((other) => expect(receive(other, frame!)).toEqual([THROUGH]));
     expect(receive(r, frame!)).toEqual(['REPLAYED']);
   });
 
