@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { bundle, scenarioNames } from './frame/bundle.ts';
+import { runCommand } from './frame/command.ts';
 import { environment } from './frame/environment.ts';
 import type { Held } from './frame/limits.ts';
 import { readOptions, UsageError } from './frame/options.ts';
@@ -72,11 +73,4 @@ async function main(): Promise<number> {
   return 0;
 }
 
-main().then(
-  (code) => process.exit(code),
-  (error: Error) => {
-    progress('');
-    process.stderr.write(`${error instanceof UsageError ? error.message : error.stack}\n`);
-    process.exit(error instanceof UsageError ? 2 : 1);
-  },
-);
+runCommand(main);

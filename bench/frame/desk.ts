@@ -37,14 +37,14 @@ export class Desk {
     this.burst = createBurst(this.slab, capacity);
   }
 
-  /** Appends a packet to the burst. */
-  put(packet: Uint8Array, state: RowState): void {
+  /** Appends a packet to the burst, or to another of this slab. */
+  put(packet: Uint8Array, state: RowState, burst = this.burst): void {
     const row = this.pool.take();
     if (row < 0) throw new RangeError('no frame left');
     const start = row * this.slab.frameSize + this.slab.headroom;
     this.slab.bytes.set(packet, start);
     resetRow(this.slab.rows, row, start, start + packet.length, state);
-    this.burst.list[this.burst.length++] = row;
+    burst.list[burst.length++] = row;
   }
 
   /** Copies of the packets in the burst; throws when one of them was dropped. */

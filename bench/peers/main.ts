@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { runCommand } from '../frame/command.ts';
 import { environment } from '../frame/environment.ts';
 import { UsageError } from '../frame/options.ts';
 import { progress } from '../frame/progress.ts';
@@ -76,11 +77,4 @@ function readOptions(args: string[]) {
   }
 }
 
-main().then(
-  (code) => process.exit(code),
-  (error: Error) => {
-    progress('');
-    process.stderr.write(`${error instanceof UsageError ? error.message : error.stack}\n`);
-    process.exit(error instanceof UsageError ? 2 : 1);
-  },
-);
+runCommand(main);

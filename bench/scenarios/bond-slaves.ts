@@ -1,6 +1,6 @@
 import { BondPort, ReplicaTable, SnapshotPublisher, XMIT_HASH_POLICIES, xmitHash } from '@espalier/bond';
 import { EspPath } from '@espalier/esp';
-import { createBurst, RowState, resetRow } from '@espalier/wire';
+import { createBurst, RowState } from '@espalier/wire';
 import { DROP_CODES, LowerHandles, type NoHandleName, OffloadTable, settle } from '@espalier/xfrm';
 import { Desk, saPair } from '../frame/desk.ts';
 import { nullEngine } from '../frame/null-engine.ts';
@@ -56,13 +56,7 @@ async function send(slaves: number, noHandle: NoHandleName): Promise<Slaves> {
     packets: BATCH * BATCHES,
     prepare: () => {
       for (const burst of bursts)
-        while (burst.length < BATCH) {
-          const row = pool.take();
-          const start = row * slab.frameSize + slab.headroom;
-          slab.bytes.set(inner[Math.imul(n++, 0x9e3779b1) >>> 26]!, start);
-          resetRow(slab.rows, row, start, start + SIZE, RowState.UNSET);
-          burst.list[burst.length++] = row;
-        }
+        while (burst.length < BATCH) desk.put(inner[Math.imul(n++, 0x9e3779b1) >>> 26]!, RowState.UNSET, burst);
     },
     step: () => {
       for (let b = 0; b < BATCHES; b++) {

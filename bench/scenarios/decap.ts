@@ -1,15 +1,14 @@
 import { RowState } from '@espalier/wire';
-import { ALGORITHMS, type AlgorithmName } from '@espalier/xfrm';
-import { bareNoble, bareNode } from '../frame/bare.ts';
-import { Desk, type EngineName, engineOf, material, NATIVE, pathOf, saPair, sealedFrames } from '../frame/desk.ts';
+import type { AlgorithmName } from '@espalier/xfrm';
+import { anchor, bareCall, limits, NAMES, SIZES, VARIANTS } from '../frame/beside-bare.ts';
+import { Desk, type EngineName, engineOf, NATIVE, pathOf, saPair, sealedFrames } from '../frame/desk.ts';
 import { leastWork } from '../frame/least.ts';
 import { ipv4 } from '../frame/packets.ts';
-import { type Limit, product, type Scenario, type Trial, type Variant } from '../frame/scenario.ts';
+import type { Scenario, Trial, Variant } from '../frame/scenario.ts';
 
 const BURST = 32;
 /** Frames sealed beforehand; longer than the window, so that going round again needs a new window only. */
 const FRAMES = 4096;
-const NAMES: AlgorithmName[] = ['aes128gcm16', 'chacha20poly1305', 'aes128cbc-sha256'];
 
 function whole({ algorithm, by, size }: Variant): Trial {
   const frames = sealedFrames(
@@ -49,14 +48,8 @@ function headersAlone({ size }: Variant): Trial {
   return { packets: BURST, step: leastWork(desk, 12) };
 }
 
-function cipherAlone({ algorithm, by, size }: Variant): Trial {
-  const name = algorithm as AlgorithmName;
-  const bare = (by === 'bare noble' ? bareNoble : bareNode)(name, material(name));
-  const { blockLength, icvLength, hash } = ALGORITHMS[name];
-  const text = size as number;
-  const length = text + 2 + ((blockLength - ((text + 2) % blockLength)) % blockLength);
-  const iv = new Uint8Array(hash === null ? 12 : 16);
-  const aad = new Uint8Array(12);
+function cipherAlone(variant: Variant): Trial {
+  const { bare, iv, aad, length, icvLength } = bareCall(variant);
   // As many as the path gets, so that here too a packet comes from memory that is no longer at hand.
   const sealed = Array.from({ length: FRAMES }, () => {
     const place = new Uint8Array(length + icvLength).fill(1);
@@ -79,33 +72,16 @@ function cipherAlone({ algorithm, by, size }: Variant): Trial {
   };
 }
 
-function limit(by: string, to: string, size: number, most: number, goal: string): Limit {
-  const algorithm = 'aes128gcm16';
-  return { variant: { algorithm, by, size }, to: { algorithm, by: to, size }, most, goal };
-}
-
 export default {
   name: 'decap',
   about:
     'received frame to inner packet through EspPath, shared window included, 32 at a time, against the bare cipher call',
-  variants: product({
-    algorithm: NAMES,
-    by: ['least', 'none', 'bare noble', 'noble', 'bare node', 'node', ...NATIVE],
-    size: [64, 576, 1400],
-  }),
-  anchor: (v) => {
-    if (v.by === 'none') return { ...v, by: 'least' };
-    return v.by === 'noble' || v.by === 'node' ? { ...v, by: `bare ${v.by}` } : null;
-  },
-  limits: [
-    limit('none', 'least', 64, 4.5, '40 ns of all but the cipher'),
-    limit('node', 'bare node', 1400, 1.3, 'the bare cipher call and a tenth'),
-    limit('noble', 'bare noble', 64, 0.45, 'a third of the bare call, whose key schedule is kept'),
-    limit('noble', 'bare noble', 1400, 0.8, 'six tenths of the bare call, whose GHASH table is kept'),
-  ],
+  variants: VARIANTS,
+  anchor,
+  limits: limits(4.5, '40 ns of all but the cipher'),
   prove() {
     for (const algorithm of NAMES)
-      for (const size of [64, 576, 1400]) {
+      for (const size of SIZES) {
         const frames = sealedFrames(algorithm, size, 'node', BURST, BURST);
         for (const engine of ['noble', 'node', ...NATIVE] as const) {
           const desk = new Desk(BURST);

@@ -2,7 +2,8 @@ import { type EspPath, nobleEngine } from '@espalier/esp';
 import { nodeEngine } from '@espalier/esp/node';
 import { RowState } from '@espalier/wire';
 import { ALGORITHMS, type AlgorithmName } from '@espalier/xfrm';
-import { type Bare, bareNoble, bareNode } from '../frame/bare.ts';
+import { bareNoble, bareNode } from '../frame/bare.ts';
+import { anchor, bareCall, limits, NAMES, SIZES, VARIANTS } from '../frame/beside-bare.ts';
 import {
   Desk,
   type EngineName,
@@ -16,10 +17,9 @@ import {
 } from '../frame/desk.ts';
 import { leastWork } from '../frame/least.ts';
 import { ipv4 } from '../frame/packets.ts';
-import { type Limit, product, type Scenario, type Trial, type Variant } from '../frame/scenario.ts';
+import type { Scenario, Trial, Variant } from '../frame/scenario.ts';
 
 const BURST = 32;
-const NAMES: AlgorithmName[] = ['aes128gcm16', 'chacha20poly1305', 'aes128cbc-sha256'];
 
 function sender(algorithm: AlgorithmName, engine: EngineName): { desk: Desk; path: EspPath; sa: SaPair } {
   const desk = new Desk(BURST);
@@ -54,15 +54,9 @@ function headersAlone({ size }: Variant): Trial {
   return { packets: BURST, step: leastWork(desk, 14) };
 }
 
-function cipherAlone({ algorithm, by, size }: Variant): Trial {
-  const name = algorithm as AlgorithmName;
-  const bare: Bare = (by === 'bare noble' ? bareNoble : bareNode)(name, material(name));
-  const { blockLength, icvLength, hash } = ALGORITHMS[name];
-  const text = size as number;
-  const length = text + 2 + ((blockLength - ((text + 2) % blockLength)) % blockLength);
+function cipherAlone(variant: Variant): Trial {
+  const { bare, iv, aad, length, icvLength } = bareCall(variant);
   const places = Array.from({ length: BURST }, () => new Uint8Array(length + icvLength));
-  const iv = new Uint8Array(hash === null ? 12 : 16);
-  const aad = new Uint8Array(12);
   return {
     packets: BURST,
     step: () => {
@@ -77,32 +71,15 @@ function cipherAlone({ algorithm, by, size }: Variant): Trial {
   };
 }
 
-function limit(by: string, to: string, size: number, most: number, goal: string): Limit {
-  const algorithm = 'aes128gcm16';
-  return { variant: { algorithm, by, size }, to: { algorithm, by: to, size }, most, goal };
-}
-
 export default {
   name: 'encap',
   about: 'inner packet to sealed ESP frame through EspPath, 32 at a time, against the bare cipher call',
-  variants: product({
-    algorithm: NAMES,
-    by: ['least', 'none', 'bare noble', 'noble', 'bare node', 'node', ...NATIVE],
-    size: [64, 576, 1400],
-  }),
-  anchor: (v) => {
-    if (v.by === 'none') return { ...v, by: 'least' };
-    return v.by === 'noble' || v.by === 'node' ? { ...v, by: `bare ${v.by}` } : null;
-  },
-  limits: [
-    limit('none', 'least', 64, 3, '35 ns of all but the cipher'),
-    limit('node', 'bare node', 1400, 1.3, 'the bare cipher call and a tenth'),
-    limit('noble', 'bare noble', 64, 0.45, 'a third of the bare call, whose key schedule is kept'),
-    limit('noble', 'bare noble', 1400, 0.8, 'six tenths of the bare call, whose GHASH table is kept'),
-  ],
+  variants: VARIANTS,
+  anchor,
+  limits: limits(3, '35 ns of all but the cipher'),
   prove() {
     for (const algorithm of NAMES)
-      for (const size of [64, 576, 1400]) {
+      for (const size of SIZES) {
         const inner = ipv4(size);
         const sealed = (['noble', 'node', ...NATIVE] as const).map((engine) => {
           const { desk, path, sa } = sender(algorithm, engine);

@@ -1,7 +1,7 @@
 import { BondDevice, BondPort } from '@espalier/bond';
 import { EspPath } from '@espalier/esp';
 import { createMockPair, type MockDevice, type MockTap, openMockPort } from '@espalier/mock';
-import { type Burst, createBurst, Row, RowState, resetRow } from '@espalier/wire';
+import { type Burst, createBurst, Row, RowState } from '@espalier/wire';
 import {
   type AlgorithmName,
   DROP_CODES,
@@ -104,15 +104,7 @@ async function road(
   return {
     packets: BATCH * BATCHES,
     prepare: () => {
-      const { slab, pool } = a.desk;
-      for (const burst of bursts)
-        while (burst.length < BATCH) {
-          const row = pool.take();
-          const start = row * slab.frameSize + slab.headroom;
-          slab.bytes.set(inner[sent++ % SAS]!, start);
-          resetRow(slab.rows, row, start, start + size, RowState.UNSET);
-          burst.list[burst.length++] = row;
-        }
+      for (const burst of bursts) while (burst.length < BATCH) a.desk.put(inner[sent++ % SAS]!, RowState.UNSET, burst);
     },
     step: () => {
       for (const burst of bursts) {
