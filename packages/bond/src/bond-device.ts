@@ -23,20 +23,15 @@ import { Actor } from './actor.ts';
 import { AD_SELECTS, type AdSelect, type Partner } from './aggregator.ts';
 import { type BondOptions, completeOptions, demandOneOf } from './bond-options.ts';
 import type { BondTicket } from './bond-port.ts';
+import { demandEnslavable } from './enslavable.ts';
 import { execute, Refusal } from './execute.ts';
 import { featureNonsense, planFeatures } from './features.ts';
 import type { Membership } from './membership.ts';
 import { BOND_MODES, type BondMode, planAdd, replicates } from './plan.ts';
-import { SaEntry, Unwanted } from './replica.ts';
+import { type ReplicaStats, SaEntry, Unwanted } from './replica.ts';
 import { Replication, type SlaveState } from './replication.ts';
-import { isSlave, Slave } from './slave.ts';
+import { featureFacts, Slave } from './slave.ts';
 import { XMIT_HASH_POLICIES, type XmitHashPolicy } from './xmit-hash.ts';
-
-/** Counters of one SA on one lower through one worker's port. */
-export interface ReplicaStats extends SaStats {
-  readonly lower: number;
-  readonly worker: number;
-}
 
 export class BondDevice implements XfrmUpper {
   readonly name: string;
@@ -138,7 +133,7 @@ export class BondDevice implements XfrmUpper {
   /** Puts a lower last. Throws XfrmError: EXISTS (a slave already, of any bond), UNSUPPORTED (a bond, another link type), NO_SPACE, ROLLED_BACK (joinRefused), CLOSED. */
   enslave(lower: LowerDevice): Promise<void> {
     return this.#run(async () => {
-      this.#demandEnslavable(lower);
+      demandEnslavable(lower, this.name, this.#membership.slaves, this.#maxLowers);
       const slave = new Slave(lower);
       slave.hold(() => this.#event());
       this.#membership.slaves.push(slave);
@@ -299,22 +294,12 @@ export class BondDevice implements XfrmUpper {
 
   /** Over all lowers and workers, since the add; never goes back. */
   updateStats(handle: LowerHandle, into: SaStats): void {
-    into.packets = 0;
-    into.bytes = 0;
-    into.icvFailures = 0;
-    for (const counts of this.#entry(handle).counts.values()) counts.addTo(-1, into);
+    this.#entry(handle).readStats(into);
   }
 
   /** The same taken apart. */
   replicaStats(handle: LowerHandle): ReplicaStats[] {
-    const all: ReplicaStats[] = [];
-    for (const [lower, counts] of this.#entry(handle).counts)
-      for (let worker = 0; worker < counts.ports; worker++) {
-        const one = { lower, worker, packets: 0, bytes: 0, icvFailures: 0 };
-        counts.addTo(worker, one);
-        all.push(one);
-      }
-    return all;
+    return this.#entry(handle).replicaStats();
   }
 
   /** Every lower that holds the SA must take it. For workers: `OffloadTable.fits`. */
@@ -392,25 +377,6 @@ export class BondDevice implements XfrmUpper {
     return this.#actor.run(step);
   }
 
-  #demandEnslavable(lower: LowerDevice): void {
-    if (lower.xfrm !== null && 'stateLowerHandle' in lower.xfrm)
-      throw new XfrmError({ code: 'UNSUPPORTED', device: this.name, what: 'a bond as a slave' });
-    if (this.#membership.slaves.some((s) => s.index === lower.index || s.lower === lower))
-      throw new XfrmError({ code: 'EXISTS', what: `${lower.name} is a slave of ${this.name} already` });
-    if (isSlave(lower)) throw new XfrmError({ code: 'EXISTS', what: `${lower.name} is a slave of another bond` });
-    if (lower.index < 0 || lower.index >= this.#maxLowers)
-      throw new XfrmError({
-        code: 'NO_SPACE',
-        what: `${lower.name} has index ${lower.index}, ${this.name} takes up to ${this.#maxLowers - 1}`,
-      });
-    if (this.linkType !== null && this.linkType !== lower.linkType)
-      throw new XfrmError({
-        code: 'UNSUPPORTED',
-        device: this.name,
-        what: `${lower.linkType} beside ${this.linkType} slaves`,
-      });
-  }
-
   #rolledBack(lower: number, cause: Error, failures: readonly string[]): XfrmError {
     const slave = this.#membership.slaves.find((s) => s.index === lower)?.lower.name ?? `lower ${lower}`;
     return new XfrmError({ code: 'ROLLED_BACK', slave, what: cause.message, failures }, { cause: cause.cause });
@@ -427,8 +393,4 @@ export class BondDevice implements XfrmUpper {
     if (!entry) throw new XfrmError({ code: 'NOT_FOUND', what: `${this.name} has no state 0x${handle.toString(16)}` });
     return entry;
   }
-}
-
-function featureFacts({ index, lower }: Slave): Parameters<typeof planFeatures>[0][number] {
-  return { lower: index, wanted: lower.features.wanted, active: lower.features.active, hw: lower.features.hw };
 }

@@ -7,7 +7,7 @@ export {
   chooseAggregator,
   type Partner,
 } from './aggregator.ts';
-export { BondDevice, type ReplicaStats } from './bond-device.ts';
+export { BondDevice } from './bond-device.ts';
 export type { BondOptions } from './bond-options.ts';
 export { BondPort, type BondPortOptions, type BondTicket, type WithoutHandle } from './bond-port.ts';
 export { carryOut, execute, type Hands, Refusal, undoOf } from './execute.ts';
@@ -35,7 +35,7 @@ export {
   wantedReplicas,
 } from './plan.ts';
 export { demandReorderBudget, type ReorderFacts, reorderBudget } from './reorder-budget.ts';
-export type { ReplicaState } from './replica.ts';
+export type { ReplicaState, ReplicaStats } from './replica.ts';
 export { ReplicaTable, type ReplicaTicket } from './replicas.ts';
 export type { SlaveState } from './replication.ts';
 export { resilientChoice } from './resilient.ts';

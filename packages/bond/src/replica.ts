@@ -33,6 +33,12 @@ export class Unwanted extends XfrmError {
   }
 }
 
+/** Counters of one SA on one lower through one worker's port. */
+export interface ReplicaStats extends SaStats {
+  readonly lower: number;
+  readonly worker: number;
+}
+
 /** An SA the bond answers for. */
 export class SaEntry {
   readonly sa: Sa;
@@ -71,6 +77,26 @@ export class SaEntry {
       this.counts.set(lower.index, counts);
     }
     return counts;
+  }
+
+  /** Over all lowers and workers; never goes back. */
+  readStats(into: SaStats): void {
+    into.packets = 0;
+    into.bytes = 0;
+    into.icvFailures = 0;
+    for (const counts of this.counts.values()) counts.addTo(-1, into);
+  }
+
+  /** The same taken apart. */
+  replicaStats(): ReplicaStats[] {
+    const all: ReplicaStats[] = [];
+    for (const [lower, counts] of this.counts)
+      for (let worker = 0; worker < counts.ports; worker++) {
+        const one = { lower, worker, packets: 0, bytes: 0, icvFailures: 0 };
+        counts.addTo(worker, one);
+        all.push(one);
+      }
+    return all;
   }
 }
 

@@ -1,6 +1,7 @@
 /** One lower in a bond: its link as the bond sees it, its partner, and what it could not take. */
 import { ESP_TRAITS, type LowerDevice } from '@espalier/xfrm';
 import type { Partner } from './aggregator.ts';
+import type { FeatureFacts } from './features.ts';
 import type { Link } from './link.ts';
 import type { SlaveFacts } from './plan.ts';
 
@@ -76,4 +77,9 @@ export class Slave {
       incapable: refusals.has(EVERY_SA),
     };
   }
+}
+
+export function featureFacts({ index, lower }: Slave): FeatureFacts {
+  const { wanted, active, hw } = lower.features;
+  return { lower: index, wanted, active, hw };
 }
