@@ -50,11 +50,15 @@ export class SaGroups {
 
   /** The burst's next row that has an SA and no FATE. */
   add(row: number, slot: number): void {
-    if (slot !== this.last) {
-      this.mixed ||= this.last >= 0;
-      this.last = slot;
-    }
+    this.turn(slot);
     this.order[this.placed++] = row;
+  }
+
+  /** Before rows of an SA that may be another than the last one's. */
+  turn(slot: number): void {
+    if (slot === this.last) return;
+    this.mixed ||= this.last >= 0;
+    this.last = slot;
   }
 
   /** After the last: most bursts are of one SA, and then they are grouped by now. */

@@ -185,13 +185,17 @@ describe('a frame that is looked at at once', () => {
         });
         const { link: _, offload: __, noHandle: ___, mtu: ____, ...ticket } = ticketOf('aes128gcm16');
         const lifetime = Lifetime.create();
-        path.addInbound({
-          ...ticket,
-          encap,
-          window: { memory: window.memory, offset: 0 },
-          lifetime: { memory: lifetime.memory, offset: 0 },
-          ...(slowly && { selectors: any }),
-        } as InboundTicket);
+        const other = ReplayWindow.create({ size: 1024, esn: true });
+        for (const [slot, { memory }] of [window, other].entries())
+          path.addInbound({
+            ...ticket,
+            slot,
+            spi: ticket.spi + slot,
+            encap,
+            window: { memory, offset: 0 },
+            lifetime: { memory: lifetime.memory, offset: 0 },
+            ...(slowly && { selectors: any }),
+          } as InboundTicket);
         return { bench, path, window };
       });
       for (let number = 1; number < 10_000; ) {
@@ -229,7 +233,7 @@ function tagged(frame: Uint8Array, bare: boolean): Uint8Array {
   return Uint8Array.of(...packet.slice(0, 12), 0x81, 0, 0, 5, ...packet.slice(12));
 }
 
-/** An ESP frame of the SA, with up to two bytes anywhere but in the SPI and the number changed; the outer checksum often mended. */
+/** An ESP frame, one in eight of the second SA, with up to two bytes anywhere but in the SPI and the number changed; the outer checksum often mended. */
 function frame(draw: (below: number) => number, link: number, udp: boolean, number: number): Uint8Array {
   const packet = inner(draw).subarray(0, 40 + draw(200));
   const { length } = packet;
@@ -250,7 +254,7 @@ function frame(draw: (below: number) => number, link: number, udp: boolean, numb
     view.setUint16(link + 22, 4500);
     view.setUint16(link + 24, bytes.length - link - 20);
   }
-  view.setUint32(esp, 0x1001);
+  view.setUint32(esp, draw(8) === 0 ? 0x1002 : 0x1001);
   view.setUint32(esp + 4, number);
   bytes.set(packet, esp + 16);
   for (let i = 0; i < pad; i++) bytes[esp + 16 + length + i] = i + 1;
