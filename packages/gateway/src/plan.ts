@@ -14,7 +14,7 @@ export interface LifetimePlan {
   readonly hardPackets?: number;
   readonly softBytes?: number;
   readonly hardBytes?: number;
-  /** Since the SA was installed. */
+  /** Since the SA was installed, or its key was before as the state has it. */
   readonly softSeconds?: number;
   readonly hardSeconds?: number;
 }
@@ -89,7 +89,7 @@ export interface SaPlan {
   readonly selectors?: readonly SelectorTicket[];
 }
 
-/** What is kept so that a restart under the same keys uses no number twice and takes no old packet. */
+/** What is kept so that a restart under the same keys uses no number twice, takes no old packet, and goes on with lifetimes. */
 export interface StatePlan {
   /** Absolute, in a folder that exists. */
   readonly file: string;

@@ -246,6 +246,8 @@ describe('a gateway that is killed in the middle of its traffic, again and again
       for (const { size } of [numbers, out]) {
         expect(size).toBeGreaterThan(0);
         expect(size).toBeLessThanOrEqual(12_000);
+        // What each crash takes at most: numbers up to the mark, and what workers had reserved.
+        expect(size + lives * (5000 + 2 * 64)).toBeGreaterThanOrEqual(12_000);
       }
       expect(lives).toBeLessThan(30);
     },
