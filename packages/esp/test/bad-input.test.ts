@@ -15,6 +15,7 @@ import { describe, expect, it } from 'vitest';
 import { EspPath, type InboundTicket, type OutboundTicket } from '../src/index.ts';
 import { Bench, hex, ipv4, random, toHex } from './bench-rows.ts';
 import { HERE } from './every-engine.ts';
+import { protect } from './rig.ts';
 
 const LONG = process.env.ESPALIER_LONG === '1';
 const LINK = hex('02000000000b02000000000a0000');
@@ -245,8 +246,7 @@ function seal(make: () => CryptoEngine, algorithm: AlgorithmName, esn: boolean, 
   const bench = new Bench(1);
   const path = pathOf(bench, make());
   path.addOutbound(out);
-  const any = { source: new Uint8Array(4), sourceBits: 0, destination: new Uint8Array(4), destinationBits: 0 };
-  path.setPolicies([{ ...any, protocol: null, action: 'protect', slot: 0 }]);
+  path.setPolicies(protect(0));
   bench.put(INNER);
   path.outbound(bench.burst);
   const name = `${algorithm}${esn ? ' esn' : ''} ${v6 ? 'ipv6' : 'ipv4'}${udp ? ' udp' : ''}`;

@@ -10,6 +10,8 @@ import {
   resetRow,
 } from '@espalier/wire';
 
+export { random } from '../../../scripts/random.ts';
+
 /** A slab, its pool and one burst: what a worker has, for tests. */
 export class Bench {
   readonly slab: FrameSlab;
@@ -55,17 +57,6 @@ export class Bench {
 
 export const hex = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text, 'hex'));
 export const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
-
-/** xorshift32. */
-export function random(seed: number): (below: number) => number {
-  let x = seed | 0 || 1;
-  return (below) => {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    return (x >>> 0) % below;
-  };
-}
 
 /** A minimal IPv4/UDP packet of `length` bytes. */
 export function ipv4(length: number, last = 1, tos = 0): Uint8Array {

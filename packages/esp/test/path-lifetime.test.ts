@@ -1,21 +1,13 @@
 import { Lifetime, LifetimeEvent, ReplayWindow, SequenceAllocator } from '@espalier/replay';
 import { Row, RowState } from '@espalier/wire';
-import { DropReason, type PolicyTicket, SaKey } from '@espalier/xfrm';
+import { DropReason, SaKey } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
 import { EspPath, nobleEngine } from '../src/index.ts';
 import { Bench, hex, ipv4 } from './bench-rows.ts';
+import { protect } from './rig.ts';
 
 const LENGTH = 100;
 const WORKERS = 2;
-const any: PolicyTicket = {
-  source: new Uint8Array(4),
-  sourceBits: 0,
-  destination: new Uint8Array(4),
-  destinationBits: 0,
-  protocol: null,
-  action: 'protect',
-  slot: 0,
-};
 
 function world(
   out: object,
@@ -65,7 +57,7 @@ function world(
       link: null,
       mtu: 1500,
     });
-    sender.setPolicies([any]);
+    sender.setPolicies(protect(0));
     receiver.addInbound({ ...sa, window: place(window), lifetime: place(taken) });
     benches.push(bench);
     senders.push(sender);

@@ -4,6 +4,7 @@ import { OffloadTable, SaKey } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
 import { EspPath, nobleEngine } from '../src/index.ts';
 import { Bench, hex, ipv4 } from './bench-rows.ts';
+import { protect } from './rig.ts';
 
 function field(noHandle: 'drop' | 'software'): { send(lengths: number[]): number[]; offloads: OffloadTable } {
   const bench = new Bench();
@@ -27,8 +28,7 @@ function field(noHandle: 'drop' | 'software'): { send(lengths: number[]): number
     link: hex('02000000000b02000000000a0000'),
     mtu: 1500,
   });
-  const any = { source: new Uint8Array(4), destination: new Uint8Array(4), sourceBits: 0, destinationBits: 0 };
-  path.setPolicies([{ ...any, protocol: null, action: 'protect', slot: 0 }]);
+  path.setPolicies(protect(0));
   return {
     offloads,
     send: (lengths) => {

@@ -4,6 +4,7 @@ import { DropReason, SaKey, XfrmError } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
 import { EspPath, nobleEngine, type OutboundTicket } from '../src/index.ts';
 import { Bench, hex, ipv4, toHex } from './bench-rows.ts';
+import { protect } from './rig.ts';
 
 const MTU = 1472;
 const common = {
@@ -29,17 +30,7 @@ function ends(change: Partial<OutboundTicket> = {}): { bench: Bench; out: EspPat
   const place = { memory: allocator.memory, offset: 0 };
   out.addOutbound({ ...common, allocator: place, offload: false, noHandle: 'drop', link: null, mtu: MTU, ...change });
   back.addInbound({ ...common, window: { memory: window.memory, offset: 0 } });
-  out.setPolicies([
-    {
-      source: new Uint8Array(4),
-      sourceBits: 0,
-      destination: new Uint8Array(4),
-      destinationBits: 0,
-      protocol: null,
-      action: 'protect',
-      slot: 0,
-    },
-  ]);
+  out.setPolicies(protect(0));
   return { bench, out, back };
 }
 

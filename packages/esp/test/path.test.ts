@@ -15,11 +15,9 @@ import { nodeEngine } from '../src/engines/node.ts';
 import { EspPath, type InboundTicket, type OutboundTicket } from '../src/index.ts';
 import { Bench, hex, ipv4, ipv6, toHex } from './bench-rows.ts';
 import { HERE } from './every-engine.ts';
+import { LINK, protect, V4, V6 } from './rig.ts';
 
 const read = (name: string): unknown => JSON.parse(readFileSync(new URL(`vectors/${name}`, import.meta.url), 'utf8'));
-const LINK = hex('02000000000b02000000000a0000');
-const V4 = { source: hex('c0000201'), destination: hex('c0000202') };
-const V6 = { source: hex('20010db8000000000000000000000001'), destination: hex('20010db8000000000000000000000002') };
 
 interface Options {
   algorithm?: AlgorithmName;
@@ -28,18 +26,6 @@ interface Options {
   encap?: { sport: number; dport: number } | null;
   start?: number;
   link?: Uint8Array | null;
-}
-
-function any(slot: number): PolicyTicket[] {
-  return [4, 16].map((n) => ({
-    source: new Uint8Array(n),
-    sourceBits: 0,
-    destination: new Uint8Array(n),
-    destinationBits: 0,
-    protocol: null,
-    action: 'protect',
-    slot,
-  }));
 }
 
 /** Tickets of one SA, both ends, sharing one key. */
@@ -102,7 +88,7 @@ describe.each(HERE)('the path with engine %s', (_, make) => {
       const a = path(make, bench);
       const b = path(make, bench);
       a.addOutbound(t.out);
-      a.setPolicies(any(0));
+      a.setPolicies(protect(0));
       b.addInbound(t.in);
       const packets = [20, 21, 22, 23, 24, 64, 576, 1200, 1380]
         .map((n) => ipv4(n))
@@ -140,7 +126,7 @@ describe.each(HERE)('the path with engine %s', (_, make) => {
     const senders = [path(make, bench), path(make, bench)];
     for (const s of senders) {
       s.addOutbound(t.out);
-      s.setPolicies(any(0));
+      s.setPolicies(protect(0));
     }
     const receivers = [path(make, bench), path(make, bench)];
     for (const r of receivers) r.addInbound(t.in);
@@ -223,7 +209,7 @@ describe('the path', () => {
     const bench = new Bench();
     const a = path(nodeEngine, bench);
     a.addOutbound(t.out);
-    a.setPolicies(any(0));
+    a.setPolicies(protect(0));
     for (const tos of [0, 1, 2, 3]) bench.put(ipv4(60, 1, 0xb8 | tos));
     a.outbound(bench.burst);
     expect([0, 1, 2, 3].map((i) => bench.slab.bytes[bench.at(i, Row.L3) + 1])).toEqual([0xb8, 0xb9, 0xba, 0xbb]);
@@ -258,7 +244,7 @@ describe('the path', () => {
     const bench = new Bench();
     const a = path(nodeEngine, bench);
     a.addOutbound(t.out);
-    const [v4] = any(0) as [PolicyTicket];
+    const [v4] = protect(0) as [PolicyTicket];
     a.setPolicies([{ ...v4, source: hex('0a010001'), sourceBits: 32 }]);
     // Total lengths of less than the header and of more than there is.
     const wrong = [19, 61].map((length) => {
@@ -281,7 +267,7 @@ describe('the path', () => {
   it('lets a bypassed packet out in the clear, marked as such, and discards by policy', () => {
     const bench = new Bench();
     const a = path(nodeEngine, bench);
-    const [v4] = any(0) as [PolicyTicket];
+    const [v4] = protect(0) as [PolicyTicket];
     a.setPolicies([
       { ...v4, source: hex('0a010001'), sourceBits: 32, action: 'bypass', slot: -1 },
       { ...v4, action: 'discard', slot: -1 },
@@ -299,7 +285,7 @@ describe('the path', () => {
     const bench = new Bench();
     const a = path(nodeEngine, bench);
     a.addOutbound(t.out);
-    a.setPolicies(any(0));
+    a.setPolicies(protect(0));
     bench.put(ipv4(60, 1));
     bench.put(ipv4(60, 2));
     a.outbound(bench.burst);
@@ -331,7 +317,7 @@ describe('the path', () => {
     const bench = new Bench();
     const a = path(nodeEngine, bench);
     a.addOutbound(t.out);
-    a.setPolicies(any(0));
+    a.setPolicies(protect(0));
     for (let i = 0; i < 3; i++) bench.put(ipv4(60 + i));
     a.outbound(bench.burst);
     const frames = [0, 1, 2].map((i) => bench.bytes(i));

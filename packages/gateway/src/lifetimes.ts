@@ -1,5 +1,4 @@
 /** The lifetimes of an SA, which may have begun in an earlier process under the same key. */
-
 import type { SharedPlace } from '@espalier/esp';
 import { Lifetime, LifetimeEvent } from '@espalier/replay';
 import type { LifetimePlan } from './plan.ts';

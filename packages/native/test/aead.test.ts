@@ -5,22 +5,12 @@ import { nodeEngine } from '@espalier/esp/node';
 import { type Burst, createBurst, createSlab, Row, RowState, resetRow } from '@espalier/wire';
 import { ALGORITHMS, type AlgorithmName, type CryptoEngine, SaKey } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
+import { random } from '../../../scripts/random.ts';
 import { aead, load } from '../src/index.ts';
 
 const addon = aead();
 const found = load();
 const why = found.binding === null ? `no addon: ${found.reason}` : '';
-
-/** xorshift32, so that a failure can be run again. */
-function random(seed: number): (below: number) => number {
-  let x = seed;
-  return (below) => {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    return (x >>> 0) % below;
-  };
-}
 
 function rig(frames = 32): { burst: Burst; bytes: Uint8Array; rows: Int32Array } {
   const slab = createSlab({ frames });

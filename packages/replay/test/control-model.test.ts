@@ -6,6 +6,15 @@ import { foundOut, line, violation } from './explored-table.ts';
 import { burstsOf, dealt, ExploredWindow } from './explored-window.ts';
 import type { Deed, Scene } from './explored-worker.ts';
 
+const RING: Scene = {
+  name: 'ring of 8 words',
+  size: 32,
+  esn: false,
+  limit: 2000,
+  before: [90, 100],
+  offered: [69, 97, 101, 104, 133, 165],
+};
+
 /** Explores each case; adds a line of the table. */
 function explore(what: string, window: ExploredWindow, cases: Iterable<readonly (readonly Deed[])[]>): void {
   for (const workers of cases) window.explore(workers);
@@ -28,14 +37,6 @@ async function findsOut(
 }
 
 describe('all numbers up to one accepted', () => {
-  const scene: Scene = {
-    name: 'ring of 8 words',
-    size: 32,
-    esn: false,
-    limit: 2000,
-    before: [90, 100],
-    offered: [69, 97, 101, 104, 133, 165],
-  };
   /**
    * Without its accounts, which are exact at rest only: they read every number of the window, write nothing that others
    * read, and would cost a thousand times the states.
@@ -49,11 +50,11 @@ describe('all numbers up to one accepted', () => {
   ];
   /** One closes the window up to each of these: behind the top, ahead, at a region's end, by more than a window. */
   const cases = [97, 104, 133, 165].flatMap((acceptUpTo) =>
-    burstsOf(scene.offered, 2).map((burst): Deed[][] => [[{ acceptUpTo }], [burst]]),
+    burstsOf(RING.offered, 2).map((burst): Deed[][] => [[{ acceptUpTo }], [burst]]),
   );
 
   it('under traffic opens nothing again and takes no number twice', async () => {
-    const window = await ExploredWindow.create(scene, unaccounted);
+    const window = await ExploredWindow.create(RING, unaccounted);
     explore('acceptUpTo, and a burst of 2', window, cases);
     const closers: Deed[][] = [
       [{ acceptUpTo: 97 }, [101]],
@@ -62,7 +63,7 @@ describe('all numbers up to one accepted', () => {
     ];
     explore(
       '2 workers, each of which closes and offers',
-      await ExploredWindow.create(scene, unaccounted),
+      await ExploredWindow.create(RING, unaccounted),
       dealt(closers, 2),
     );
   });
@@ -70,7 +71,7 @@ describe('all numbers up to one accepted', () => {
   it.each<[string, Edit]>([
     ['the edge not raised by acceptUpTo', { file: 'window.ts', find: 'this.#announce(seq);', replace: '' }],
     ['acceptUpTo one number short', { file: 'window.ts', find: 'BLOCK - 1 - (seq - s)', replace: 'BLOCK - (seq - s)' }],
-  ])('finds out a build with: %s', (name, edit) => findsOut(name, scene, [...unaccounted, edit], cases));
+  ])('finds out a build with: %s', (name, edit) => findsOut(name, RING, [...unaccounted, edit], cases));
 });
 
 describe('resynchronisation (RFC 4303 A3)', () => {
@@ -120,31 +121,23 @@ describe('resynchronisation (RFC 4303 A3)', () => {
 });
 
 describe('a takeover', () => {
-  const scene: Scene = {
-    name: 'ring of 8 words',
-    size: 32,
-    esn: false,
-    limit: 2000,
-    before: [90, 100],
-    offered: [69, 97, 101, 104, 133, 165],
-  };
-  const bursts = burstsOf(scene.offered, 2);
+  const bursts = burstsOf(RING.offered, 2);
   const among = (deed: Deed): Deed[][][] => bursts.map((burst) => [[deed], [burst]]);
 
   it('by a mark with a margin for what still arrives accepts nothing a second time', async () => {
-    explore('exportMark, and a burst of 2', await ExploredWindow.create(scene), among({ mark: 65 }));
+    explore('exportMark, and a burst of 2', await ExploredWindow.create(RING), among({ mark: 65 }));
     const three = [...dealt(bursts.slice(0, 12), 2)].map((pair): Deed[][] => [
       [{ mark: 65 }],
       ...pair.map((burst) => [burst]),
     ]);
-    explore('exportMark, and two bursts of 2', await ExploredWindow.create(scene), three);
+    explore('exportMark, and two bursts of 2', await ExploredWindow.create(RING), three);
   });
 
   it('by a mark with too small a margin would, and so would one by the state of a window in use', async () => {
     for (const deed of [{ mark: 0 }, { copy: true }] as const) {
-      const window = await ExploredWindow.create(scene);
+      const window = await ExploredWindow.create(RING);
       const broken = violation(() => {
-        for (const s of scene.offered) window.explore([[deed], [[s]]]);
+        for (const s of RING.offered) window.explore([[deed], [[s]]]);
       });
       expect(broken?.message).toMatch(/accepted here and by the copy/);
     }

@@ -1,8 +1,8 @@
 // The naive twin: 10^7 seeded operations in all, both widths, through bursts and one by one; about 10 s.
 import { afterAll, describe, expect, it } from 'vitest';
+import { random } from '../../../scripts/random.ts';
 import { ReplayWindow, Verdict } from '../src/index.ts';
 import { NaiveWindow } from './naive-window.ts';
-import { random } from './random.ts';
 import { Rows } from './rows.ts';
 
 /** Sizes around powers of two, and one far from any. */

@@ -1,5 +1,6 @@
 // Headers against plain twins, and whatever comes never read beyond its end. Budget: 2 s; ESPALIER_LONG=1 takes ten times as many.
 import { describe, expect, it } from 'vitest';
+import { random } from '../../../scripts/random.ts';
 import {
   checkIpv4,
   checkIpv6,
@@ -37,17 +38,6 @@ import {
 } from '../src/index.ts';
 
 const MANY = process.env.ESPALIER_LONG === '1' ? 2_000_000 : 200_000;
-
-/** xorshift32. */
-function random(seed: number): (below: number) => number {
-  let x = seed;
-  return (below) => {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    return (x >>> 0) % below;
-  };
-}
 
 const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 

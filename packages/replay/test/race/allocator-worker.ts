@@ -1,5 +1,5 @@
+import { random } from '../../../../scripts/random.ts';
 import { SequenceAllocator } from '../../src/index.ts';
-import { random } from '../random.ts';
 import { type AllocatorJob, STOP, Tally } from './job.ts';
 
 /** Reserves until nothing is left, and marks every number in a bitmap shared by all: a bit that is on was given twice. */

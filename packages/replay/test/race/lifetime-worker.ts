@@ -1,7 +1,7 @@
+import { random } from '../../../../scripts/random.ts';
 import { Lifetime, LifetimeEvent } from '../../src/index.ts';
 import { Column } from '../../src/layout.ts';
 import { NaiveLifetime } from '../naive-lifetime.ts';
-import { random } from '../random.ts';
 import { BURST, type LifetimeJob, LONGEST, Record, STOP, Tally } from './job.ts';
 import { awaitOthers, furthest } from './places.ts';
 

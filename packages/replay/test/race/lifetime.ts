@@ -1,6 +1,6 @@
 /** Workers use up one lifetime after the other, and some are killed: every packet, byte and event is counted. */
+import { random } from '../../../../scripts/random.ts';
 import { Lifetime, LifetimeEvent, type LifetimeOptions } from '../../src/index.ts';
-import { random } from '../random.ts';
 import { BURST, type LifetimeJob, LONGEST, Record, Tally } from './job.ts';
 import { killAmong, LANES, OPEN, ones, start, sum } from './threads.ts';
 

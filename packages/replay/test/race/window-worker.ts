@@ -1,7 +1,7 @@
+import { random } from '../../../../scripts/random.ts';
 import { ReplayWindow } from '../../src/index.ts';
 import { Column } from '../../src/layout.ts';
 import { Naive6479 } from '../naive-6479.ts';
-import { random } from '../random.ts';
 import { ICV } from '../rows.ts';
 import { BURST, STOP, Tally, type WindowJob } from './job.ts';
 import { awaitOthers, ENDED, furthest } from './places.ts';
