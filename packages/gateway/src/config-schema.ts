@@ -29,6 +29,9 @@ const MODES = ['active-backup', 'balance-xor', '802.3ad'] as const satisfies rea
 const port = integer(1, 65_535, 'a port');
 
 const idle = integer(1, 3600, 'seconds without a packet');
+/** What a frame of 2048 bytes holds between its headroom and tailroom (createSlab). */
+const LONGEST_INSIDE = 1728;
+
 const bytesOrMtu = (from: number): v.GenericSchema<unknown, number | 'mtu'> => wordOr(['mtu'], from, 9000, 'bytes');
 
 const lower = v.variant(
@@ -190,7 +193,7 @@ export const config = v.strictObject(
       {
         kind: v.optional(oneOf(['tun', 'mock']), 'tun'),
         name: v.optional(interfaceName, 'tun0'),
-        mtu: v.optional(integer(576, 9000, 'bytes'), 1400),
+        mtu: v.optional(integer(576, LONGEST_INSIDE, 'bytes'), 1400),
         address: v.optional(prefix4),
         tooBig: v.exactOptional(
           v.strictObject(

@@ -387,6 +387,7 @@ describe('a config file', () => {
     ['an SA for nothing', policy({ action: 'discard' }), 'policies[0].sa', /nothing/, 'out'],
     ['an unknown protocol', policy({ protocol: 'igmp?' }), 'policies[0].protocol', /tcp/, '"igmp?"'],
     ['packets that cannot fit', { inside: { mtu: 1500 } }, 'inside.mtu', /at most 14/, '1500'],
+    ['packets longer than a frame', { inside: { mtu: 8900 } }, 'inside.mtu', /576 to 1728/, '8900'],
   ];
   for (const [what, over, path, expected, got] of wrong)
     it(`is refused with its path: ${what}`, () => {
