@@ -283,6 +283,12 @@ export class InboundPath {
         const l3 = (rows[r | START]! + linkLength) & 0x7fff_ffff;
         const total = (rows[r | END]! - l3) | 0;
         if (rows[r | FATE] !== 0 || total < least) break;
+        if (
+          view.getInt32(l3 + 20, true) !== spi ||
+          view.getInt32(l3 + 12, true) !== source ||
+          view.getInt32(l3 + 16, true) !== destination
+        )
+          break;
         if (linkLength !== 0 && view.getInt32(l3 - 4, true) >>> 16 !== TYPE) break;
         const a = view.getInt32(l3, true);
         if ((a & 0xffff_00ff) !== (0x45 | ((total & 0xff) << 24) | ((total >>> 8) << 16))) break;
@@ -293,12 +299,6 @@ export class InboundPath {
         // The one's complement sum has no byte order (RFC 1071 2).
         const sum = (addresses + (a & 0xffff) + (a >>> 16) + (b & 0xffff) + (b >>> 16) + (c & 0xffff) + (c >>> 16)) | 0;
         if ((sum & 0xffff) + (sum >>> 16) !== 0xffff) break;
-        if (
-          view.getInt32(l3 + 12, true) !== source ||
-          view.getInt32(l3 + 16, true) !== destination ||
-          view.getInt32(l3 + 20, true) !== spi
-        )
-          break;
         rows[r | L3] = l3;
         rows[r | ESP] = l3 + HEADER;
         rows[r | SA] = slot;
