@@ -1,18 +1,6 @@
 import { nodeEngine } from '@espalier/esp/node';
 import { createMockPair, type MockDevice, type MockPair, openMockPort } from '@espalier/mock';
-import {
-  type Burst,
-  createBurst,
-  createPool,
-  createSlab,
-  type FramePool,
-  type FrameSlab,
-  Row,
-  RowState,
-  resetRow,
-  writeEsp,
-  writeIpv4,
-} from '@espalier/wire';
+import { type Burst, createBurst, createPool, createSlab, type FramePool, type FrameSlab, Row } from '@espalier/wire';
 import {
   DropReason,
   type HandleSource,
@@ -23,10 +11,10 @@ import {
   SaKey,
   XfrmError,
 } from '@espalier/xfrm';
+import { ESP_AT, writeToSeal } from '../../backends/mock/test/to-seal.ts';
 import { BondDevice, type BondOptions, BondPort } from '../src/index.ts';
 
 const MARKER = Buffer.from('NEVER-ON-A-WIRE-');
-const ESP_AT = 34;
 const PAYLOAD_AT = ESP_AT + 16;
 const LENGTH = PAYLOAD_AT + 32 + 16;
 const FIRST_SPI = 0x5000_0000;
@@ -331,26 +319,8 @@ export class Field {
   #write(slab: FrameSlab, row: number, slot: number): void {
     const start = row * slab.frameSize + slab.headroom;
     const seq = this.#seq++;
-    slab.view.setUint16(start + 12, 0x0800);
-    writeIpv4(slab.view, start + 14, {
-      tos: 0,
-      totalLength: LENGTH - 14,
-      id: 0,
-      fragment: 0,
-      ttl: 64,
-      protocol: 50,
-      source: Uint8Array.of(192, 0, 2, 1),
-      destination: Uint8Array.of(192, 0, 2, (seq & 127) + 1),
-    });
-    writeEsp(slab.view, start + ESP_AT, FIRST_SPI + slot, seq);
+    writeToSeal(slab, row, start, LENGTH, { slot, spi: FIRST_SPI + slot, seq, host: (seq & 127) + 1 });
     MARKER.copy(slab.bytes, start + PAYLOAD_AT);
-    resetRow(slab.rows, row, start, start + LENGTH, RowState.TO_SEAL);
-    const r = row * Row.WORDS;
-    slab.rows[r + Row.L3] = start + 14;
-    slab.rows[r + Row.ESP] = start + ESP_AT;
-    slab.rows[r + Row.SA] = slot;
-    slab.rows[r + Row.SEQ_LO] = seq;
-    slab.rows[r + Row.SEQ_HI] = 0;
   }
 }
 

@@ -1,8 +1,9 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { nodeEngine } from '@espalier/esp/node';
 import { type MockTicket, openMockPort } from '@espalier/mock';
-import { createBurst, createPool, createSlab, Row, RowState, resetRow, writeEsp, writeIpv4 } from '@espalier/wire';
+import { createBurst, createPool, createSlab, Row } from '@espalier/wire';
 import { LowerHandles, OffloadTable } from '@espalier/xfrm';
+import { writeToSeal } from '../../backends/mock/test/to-seal.ts';
 import { BondPort, type BondTicket } from '../src/index.ts';
 
 export interface JoinJob {
@@ -48,26 +49,8 @@ function run(job: JoinJob): void {
       const row = pool.take();
       const slot = seq % job.sas;
       const start = row * slab.frameSize + slab.headroom;
-      slab.view.setUint16(start + 12, 0x0800);
-      writeIpv4(slab.view, start + 14, {
-        tos: 0,
-        totalLength: 84,
-        id: 0,
-        fragment: 0,
-        ttl: 64,
-        protocol: 50,
-        source: Uint8Array.of(192, 0, 2, 1),
-        destination: Uint8Array.of(192, 0, 2, 2),
-      });
-      writeEsp(slab.view, start + 34, 0x5000_0000 + slot, seq);
+      writeToSeal(slab, row, start, 98, { slot, spi: 0x5000_0000 + slot, seq });
       slab.bytes.fill(0x5a, start + 50, start + 82);
-      resetRow(slab.rows, row, start, start + 98, RowState.TO_SEAL);
-      const r = row * Row.WORDS;
-      slab.rows[r + Row.L3] = start + 14;
-      slab.rows[r + Row.ESP] = start + 34;
-      slab.rows[r + Row.SA] = slot;
-      slab.rows[r + Row.SEQ_LO] = seq;
-      slab.rows[r + Row.SEQ_HI] = 0;
       burst.list[burst.length++] = row;
       seq += 2;
     }

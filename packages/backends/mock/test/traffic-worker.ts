@@ -1,8 +1,9 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { nodeEngine } from '@espalier/esp/node';
 import { type MockTicket, openMockPort } from '@espalier/mock';
-import { createBurst, createPool, createSlab, Row, RowState, resetRow, writeEsp, writeIpv4 } from '@espalier/wire';
+import { createBurst, createPool, createSlab, Row, RowState } from '@espalier/wire';
 import { LowerHandles, OffloadTable } from '@espalier/xfrm';
+import { ESP_AT, writeToSeal } from './to-seal.ts';
 
 /** What one worker of the race test is told. */
 export interface TrafficJob {
@@ -31,7 +32,6 @@ export interface TrafficReport {
   readonly framesLost: number;
 }
 
-const ESP_AT = 34;
 const PAYLOAD = 64;
 const LENGTH = ESP_AT + 16 + PAYLOAD + 16;
 const BURST = 32;
@@ -55,25 +55,8 @@ function run(job: TrafficJob): TrafficReport {
 
   const write = (row: number, seq: number, link: number): void => {
     const start = row * slab.frameSize + slab.headroom - 14;
-    slab.view.setUint16(start + 12, 0x0800);
-    writeIpv4(slab.view, start + 14, {
-      tos: 0,
-      totalLength: LENGTH - 14,
-      id: 0,
-      fragment: 0,
-      ttl: 64,
-      protocol: 50,
-      source: Uint8Array.of(192, 0, 2, 1),
-      destination: Uint8Array.of(192, 0, 2, 2),
-    });
-    writeEsp(slab.view, start + ESP_AT, job.spis[link]!, seq);
+    writeToSeal(slab, row, start, LENGTH, { slot: link, spi: job.spis[link]!, seq });
     for (let i = 0; i < PAYLOAD; i++) slab.bytes[start + ESP_AT + 16 + i] = seq + i;
-    resetRow(slab.rows, row, start, start + LENGTH, RowState.TO_SEAL);
-    const r = row * Row.WORDS;
-    slab.rows[r + Row.ESP] = start + ESP_AT;
-    slab.rows[r + Row.SA] = link;
-    slab.rows[r + Row.SEQ_LO] = seq;
-    slab.rows[r + Row.SEQ_HI] = 0;
   };
 
   const transmit = (link: number): void => {
