@@ -10,7 +10,7 @@ const E = '@espalier/esp';
 const N = '@espalier/native';
 
 /** Package folder -> what it may import besides its own files. `node` = Node's own modules. */
-export const LAYERS = {
+const LAYERS = {
   wire: [],
   replay: [],
   xfrm: [W, R],
@@ -44,7 +44,7 @@ export const LAYERS = {
 const EXTRA = { 'packages/esp/src/engines/node.ts': ['node'] };
 
 /** [specifier, ...] of a source text. */
-export function importsOf(source) {
+function importsOf(source) {
   const text = source.replace(/\/\*[\s\S]*?\*\//g, '').replace(/^\s*\/\/.*$/gm, '');
   const found = [];
   for (const m of text.matchAll(

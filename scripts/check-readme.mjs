@@ -24,7 +24,7 @@ export function snippetsOf(markdown) {
 }
 
 /** Anchors as GitHub makes them from headings. */
-export function anchorsOf(markdown) {
+function anchorsOf(markdown) {
   const prose = markdown.replace(/^```[\s\S]*?^```/gm, '');
   return [...prose.matchAll(/^#+ +(.*)$/gm)].map(([, heading]) =>
     heading
@@ -36,7 +36,7 @@ export function anchorsOf(markdown) {
 }
 
 /** Complaints about the relative links of one document. */
-export function brokenLinks(file, markdown, read = (f) => readFileSync(f, 'utf8'), exists = existsSync) {
+function brokenLinks(file, markdown, read = (f) => readFileSync(f, 'utf8'), exists = existsSync) {
   const prose = markdown.replace(/^```[\s\S]*?^```/gm, '').replace(/`[^`]*`/g, '');
   const complaints = [];
   for (const [, link] of prose.matchAll(/\]\(([^)\s]+)\)/g)) {

@@ -20,7 +20,7 @@ const DEPTH = 1_000_000;
 const say = (text) => process.stdout.write(`${text}\n`);
 
 /** Variants of a model, from its head. */
-export function variantsOf(path, source) {
+function variantsOf(path, source) {
   const head = source.slice(0, source.indexOf('*/'));
   const found = [];
   for (const m of head.matchAll(/^ \* {3}(good|bad|long) +(\S+) +(.*?)((?: -D\S+)*)$/gm))

@@ -22,7 +22,7 @@ export const PEERS = {
 } as const satisfies Record<string, Peer>;
 
 /** Installed version, or null. */
-export function versionOf(name: string): string | null {
+function versionOf(name: string): string | null {
   const format = ['db:Status-Status', 'Version'].map((field) => `$\{${field}}`).join(' ');
   const found = spawnSync('dpkg-query', ['-W', '-f', format, name], { encoding: 'utf8' });
   const [status, version] = (found.stdout ?? '').split(' ');
@@ -34,7 +34,7 @@ export function titled(peer: Peer): string {
   return `${peer.name} ${versionOf(peer.packages[0]!) ?? '(absent)'}`;
 }
 
-export function missingPackages(peers: readonly Peer[]): string[] {
+function missingPackages(peers: readonly Peer[]): string[] {
   return [...new Set(peers.flatMap((p) => p.packages))].filter((name) => versionOf(name) === null);
 }
 

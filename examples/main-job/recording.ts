@@ -8,7 +8,7 @@ import type { SaPlan } from 'espalier';
 import { LINKS } from './plans.ts';
 
 /** In front of every kept frame, little-endian: seconds, nanoseconds (32 bits each), length, link * 2 + at B (16 bits each). */
-export const RECORD_HEADER = 12;
+const RECORD_HEADER = 12;
 const LIMIT = 16 * 1024 * 1024;
 
 export interface Files {

@@ -36,7 +36,7 @@ const dropsOf = ({ drops }: GatewayStats): string =>
     .map(([name, count]) => `${name} ${count}`)
     .join(', ') || 'none';
 
-export function replaysRefused({ sides }: JobResult): number {
+function replaysRefused({ sides }: JobResult): number {
   return (sides[1].drops.REPLAYED ?? 0) + (sides[1].drops.STALE ?? 0);
 }
 

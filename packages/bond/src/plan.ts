@@ -146,7 +146,7 @@ export function unfitFor(sa: Sa, { encaps, reportsSeqHi }: EspTraits): string | 
 }
 
 /** Set of Encap that all of them do. */
-export function commonEncaps(slaves: readonly SlaveFacts[]): number {
+function commonEncaps(slaves: readonly SlaveFacts[]): number {
   return slaves.reduce((bits, s) => bits & s.traits.encaps, -1);
 }
 

@@ -24,7 +24,7 @@ const NEXT: Readonly<Record<ReplicaState, readonly ReplicaState[]>> = {
 };
 
 /** An ESN step: lowers tell the high half from the left edge's multiple of this (kernel drivers: esn_msb and overlap). */
-export const ESN_STEP: number = 2 ** 31;
+const ESN_STEP = 2 ** 31;
 
 /** An add that was ended because nobody wants its replica any more: no refusal of the lower's. */
 export class Unwanted extends XfrmError {

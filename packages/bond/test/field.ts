@@ -1,16 +1,7 @@
 import { nodeEngine } from '@espalier/esp/node';
 import { createMockPair, type MockDevice, type MockPair, openMockPort } from '@espalier/mock';
 import { type Burst, createBurst, createPool, createSlab, type FramePool, type FrameSlab, Row } from '@espalier/wire';
-import {
-  DropReason,
-  type HandleSource,
-  LowerHandles,
-  OffloadTable,
-  type Port,
-  type Sa,
-  SaKey,
-  XfrmError,
-} from '@espalier/xfrm';
+import { type HandleSource, LowerHandles, OffloadTable, type Port, type Sa, SaKey, XfrmError } from '@espalier/xfrm';
 import { ESP_AT, writeToSeal } from '../../backends/mock/test/to-seal.ts';
 import { BondDevice, type BondOptions, BondPort } from '../src/index.ts';
 
@@ -345,5 +336,3 @@ export class Dice {
     return all[this.below(all.length)]!;
   }
 }
-
-export { DropReason };

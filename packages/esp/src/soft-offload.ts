@@ -30,7 +30,7 @@ export const HANDLE_INDEX_BITS = 20;
 const GENERATIONS = 1 << 11;
 
 /** The first words: how often the table changed, so that ports know when to look for keys to forget; entries and ports. */
-export const SOFT_HEADER_WORDS = 16;
+const SOFT_HEADER_WORDS = 16;
 export const SOFT_CHANGES = 0;
 export const SOFT_CAPACITY = 1;
 export const SOFT_PORTS = 2;

@@ -48,7 +48,7 @@ export function transportSplit(view: DataView, start: number, end: number): numb
 }
 
 /** Offset of the byte that names the header at `at`, in the packet whose IP header is at `l3`; `at` is on its chain. */
-export function namingByte(view: DataView, l3: number, at: number): number {
+function namingByte(view: DataView, l3: number, at: number): number {
   if (view.getUint8(l3) >> 4 === 4) return l3 + Ipv4.PROTOCOL;
   let name = l3 + Ipv6.NEXT_HEADER;
   for (let h = l3 + IPV6_HEADER_LENGTH; h < at; h += 8 * (view.getUint8(h + 1) + 1)) name = h;

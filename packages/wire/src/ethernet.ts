@@ -26,11 +26,6 @@ export function writeEtherType(view: DataView, at: number, type: number): void {
   view.setUint16(at + TYPE, type);
 }
 
-/** Tag control information of the first in-band tag; the caller has seen that there is one. */
-export function readVlanTci(view: DataView, at: number): number {
-  return view.getUint16(at + ETHERNET_HEADER_LENGTH);
-}
-
 /** Writes the 14 bytes; the addresses have 6 each. */
 export function writeEthernet(
   bytes: Uint8Array,

@@ -5,7 +5,7 @@ const PAGE = 4096;
 export const FRAME_SHIFT = 11;
 const FRAME_BYTES = 1 << FRAME_SHIFT;
 const WASM_PAGE = 65_536;
-export const RINGS = 4;
+const RINGS = 4;
 /** Longest ring: 2048 descriptors of 16 bytes and the kernel's header before them. */
 export const RING_ENTRIES = 2048;
 export const RING_BYTES: number = RING_ENTRIES * 16 + PAGE;
