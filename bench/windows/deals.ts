@@ -1,6 +1,5 @@
 /** How numbers come to the threads that share a window. All of a deal's numbers are dealt once, but for `replayed`. */
-export const DEALS = ['runs of 32', 'odd and even', 'same stream', 'reordered in 64', 'replayed'] as const;
-export type Deal = (typeof DEALS)[number];
+export type Deal = 'runs of 32' | 'odd and even' | 'same stream' | 'reordered in 64' | 'replayed';
 
 export const BURST = 32;
 

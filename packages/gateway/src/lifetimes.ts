@@ -21,7 +21,10 @@ export interface Living {
   readonly since: number;
 }
 
-/** Limits of packets and bytes; time is kept by whoever has a clock. What is over already is told and ends at once. */
+/**
+ * Makes an SA's lifetime in `place`, `Lifetime.byteLength()` bytes of it. Limits of packets and bytes; time is kept by whoever
+ * has a clock. What is over already is told and ends at once.
+ */
 export function beginLifetime(plan: LifetimePlan, before: Before, place: SharedPlace): Lifetime {
   const left = {
     softPackets: (plan.softPackets ?? Infinity) - before.packets,

@@ -98,6 +98,7 @@ export class StateFile {
     return this.#lives.get(name) ?? null;
   }
 
+  /** To be saved; in the place of what was there. */
   setLife(name: string, life: Life): void {
     this.#lives.set(name, life);
   }

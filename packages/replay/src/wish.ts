@@ -31,6 +31,7 @@ export class Wish {
     this.gathered(to - from, 0, run, late);
   }
 
+  /** The rows have been gone through, by a check or by a commit that takes nothing over. */
   gathered(count: number, copies: number, run: number, late: number): void {
     this.count = count;
     this.copies = copies;
