@@ -330,6 +330,7 @@ export class Replication {
   /** Whether a link's delay is over. */
   tick(ms: number): boolean {
     this.#patience.tick(ms);
+    for (const { lower } of this.membership.slaves) lower.recheck?.();
     for (const entry of this.entries.values()) if (entry.sa.esn && entry.sa.bottom) this.tell(entry);
     this.hands.retry();
     return this.membership.slaves.some(

@@ -13,7 +13,14 @@ export type { EspPathOptions } from './path-options.ts';
 export { RateLimit } from './rate-limit.ts';
 export { type EngineOptions, RowEngine } from './row-engine.ts';
 export { SaStat } from './sa-counters.ts';
-export { type LinkSource, SoftDevice, type SoftDeviceOptions, type SoftTicket, SteadyLink } from './soft-device.ts';
+export {
+  type LinkSource,
+  LinkWord,
+  SoftDevice,
+  type SoftDeviceOptions,
+  type SoftTicket,
+  SteadyLink,
+} from './soft-device.ts';
 export { SoftOffload } from './soft-offload.ts';
 export { SoftOffloadPort, type SoftOffloadPortOptions } from './soft-offload-port.ts';
 export { type RawQueue, SoftPort } from './soft-port.ts';

@@ -11,14 +11,19 @@ import {
 } from '@espalier/xfrm';
 import { SoftOffload } from './soft-offload.ts';
 
+/** Of LinkSource: the first two are the control thread's, DOUBT is set to 1 by a port whose device refused a frame. */
+export const LinkWord = { RUNNING: 0, CARRIER: 1, DOUBT: 2 } as const;
+
 /** Who knows the state of a lower's link: `LinkWatch` of `@espalier/native`, or something of its shape. Control thread. */
 export interface LinkSource {
-  /** Words in shared memory: administratively up, carrier; 0 or 1. For the ports. */
+  /** LinkWord in shared memory, each 0 or 1. For the ports. */
   readonly words: Int32Array;
   readonly running: boolean;
   readonly carrier: boolean;
   /** Looks now, whatever it has been told. */
   refresh(): void;
+  /** Looks if a port is in doubt. */
+  recheck(): void;
   /** Called on every change; returns a function that ends it. */
   onChange(listener: () => void): () => void;
   close(): void;
@@ -26,10 +31,11 @@ export interface LinkSource {
 
 /** A link that nobody watches: it counts as up. */
 export class SteadyLink implements LinkSource {
-  readonly words: Int32Array = new Int32Array(new SharedArrayBuffer(8)).fill(1);
+  readonly words: Int32Array = new Int32Array(new SharedArrayBuffer(12)).fill(1);
   readonly running = true;
   readonly carrier = true;
   refresh(): void {}
+  recheck(): void {}
   onChange(): () => void {
     return () => undefined;
   }
@@ -115,6 +121,10 @@ export abstract class SoftDevice implements LowerDevice {
   /** Reads the link's state now; an interface that is gone is down. */
   refresh(): void {
     this.#link.refresh();
+  }
+
+  recheck(): void {
+    this.#link.recheck();
   }
 
   async setFeatures(wanted: number): Promise<number> {

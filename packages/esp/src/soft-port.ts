@@ -1,6 +1,6 @@
 import { type Burst, type FramePool, type FrameSlab, Row, RowState, resetRow } from '@espalier/wire';
 import { attachPortStats, DropReason, NextHops, type Port, type PortContext, PortStat } from '@espalier/xfrm';
-import type { SoftTicket } from './soft-device.ts';
+import { LinkWord, type SoftTicket } from './soft-device.ts';
 import { SoftOffloadPort } from './soft-offload-port.ts';
 
 /** Rows that go to or come from the device in one call. */
@@ -36,7 +36,7 @@ export class SoftPort implements Port {
   readonly #index: number;
   readonly #crypto: SoftOffloadPort;
   readonly #stats: Float64Array;
-  /** Words: administratively up, carrier; as the device saw them last. */
+  /** LinkWord, as the device saw them last. */
   readonly #link: Int32Array;
   readonly #hops: NextHops | null;
   #reaps = 0;
@@ -61,7 +61,9 @@ export class SoftPort implements Port {
 
   /** A link known to be down refuses before anything is sealed; one that goes down in between leaves rows UNSENT. */
   xmit(burst: Burst): number {
-    if (Atomics.load(this.#link, 0) === 0 || Atomics.load(this.#link, 1) === 0) return this.#refuse(burst);
+    const link = this.#link;
+    if (Atomics.load(link, LinkWord.RUNNING) === 0 || Atomics.load(link, LinkWord.CARRIER) === 0)
+      return this.#refuse(burst);
     this.#hops?.look(burst);
     this.#crypto.seal(burst);
     const { rows, list } = burst;
@@ -111,6 +113,8 @@ export class SoftPort implements Port {
     stats[PortStat.SENT] = stats[PortStat.SENT]! + sent;
     if (sent === n) return sent;
     const fate = this.#queue.fate(result);
+    // NO_ROOM too: ENOBUFS may be a frame that the driver dropped.
+    if (fate !== DropReason.TOO_BIG) Atomics.store(this.#link, LinkWord.DOUBT, 1);
     for (let k = sent; k < n; k++) rows[this.#list[k]! * Row.WORDS + Row.FATE] = fate;
     stats[PortStat.UNSENT] = stats[PortStat.UNSENT]! + n - sent;
     return sent;

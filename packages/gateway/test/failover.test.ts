@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { SoftDevice } from '@espalier/esp';
 import { LinkSet, load } from '@espalier/native';
 import { type Devices, Gateway, openDevices, parseConfig } from 'espalier';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -43,6 +44,7 @@ interface Field {
   readonly times: Float64Array;
   /** By lower: when the kernel's last word about its link was heard. */
   readonly heard: readonly number[];
+  readonly lowers: Devices['lowers'];
 }
 
 /** A gateway over two links of this kind, one flow; calls back with what it needs to cut them. */
@@ -84,7 +86,7 @@ async function withGateway(kind: string, run: (field: Field) => Promise<void>): 
     inside: { ticket: () => ticket, close: () => undefined },
   });
   try {
-    await run({ gateway, times: new Float64Array(times), heard });
+    await run({ gateway, times: new Float64Array(times), heard, lowers: devices.lowers });
   } finally {
     await gateway.stop();
   }
@@ -128,4 +130,45 @@ describe.skipIf(reason !== null)(`failover on veth pairs${reason === null ? '' :
       expect(at(took, 0.5)).toBeLessThan(GOAL_MS);
       expect(Math.max(...ours)).toBeLessThan(GOAL_MS);
     });
+
+  // Without carrier AF_PACKET is told of no error: there the kernel's word is all there is.
+  const CUT = { 'af-packet': ['a'], 'af-xdp': ['a', 'b'] } as const;
+  for (const kind of ['af-packet', 'af-xdp'] as const)
+    for (const end of CUT[kind])
+      it(`${kind}: a flow goes on on another slave when ${end === 'a' ? 'the device' : 'its peer'} goes down and the kernel's word never comes`, async () => {
+        const binding = load().binding!;
+        const { netlinkReceive } = binding;
+        const nothing = new Uint8Array(1 << 16);
+        await withGateway(kind, async ({ gateway, times, heard, lowers }) => {
+          try {
+            // What it says is read, and not heard.
+            binding.netlinkReceive = (id) => {
+              while (netlinkReceive(id, nothing) > 0);
+              return 0;
+            };
+            for (let i = 0; i < 2; i++) {
+              await until(() => gateway.bond.slaves().every((slave) => slave.usable), 'both usable');
+              const before = Math.max(times[0]!, times[2]!);
+              await until(() => Math.max(times[0]!, times[2]!) > before, 'traffic');
+              const cut = times[0]! > times[2]! ? 0 : 1;
+              const told = heard[cut]!;
+              times[2 * (1 - cut) + 1] = 0;
+              const start = now();
+              binding.linkSet(pairs[cut]![end], LinkSet.UP, 0, 0);
+              await until(() => times[2 * (1 - cut) + 1]! > 0, 'traffic elsewhere');
+              console.log(`${kind}, ${end} down, deaf: ${(times[2 * (1 - cut) + 1]! - start).toFixed(1)} ms`);
+              expect(heard[cut]).toBeGreaterThan(told);
+              expect([lowers[cut]!.carrier, lowers[1 - cut]!.carrier]).toEqual([false, true]);
+              binding.linkSet(pairs[cut]![end], LinkSet.UP, 1, 0);
+              await until(() => {
+                (lowers[cut] as SoftDevice).refresh();
+                return lowers[cut]!.carrier;
+              }, 'carrier again');
+            }
+          } finally {
+            binding.netlinkReceive = netlinkReceive;
+            for (const pair of pairs) pair.up();
+          }
+        });
+      });
 });

@@ -4,6 +4,8 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -12,6 +14,13 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+/* IFF_RUNNING follows the carrier up to a second behind; the driver's own answer does not, where it has one. */
+static int lost_carrier(int fd, struct ifreq *r) {
+  struct ethtool_value value = {.cmd = ETHTOOL_GLINK};
+  r->ifr_data = (char *)&value;
+  return ioctl(fd, SIOCETHTOOL, r) == 0 && value.data == 0;
+}
 
 /* linkGet(name, out: Int32Array(6)) -> 0 or -errno; out = index, flags, mtu, MAC bytes 0-3, MAC bytes 4-5, 0 */
 napi_value link_get(napi_env env, napi_callback_info info) {
@@ -40,6 +49,7 @@ napi_value link_get(napi_env env, napi_callback_info info) {
     out[3] = (int32_t)((uint32_t)mac[0] << 24 | (uint32_t)mac[1] << 16 | (uint32_t)mac[2] << 8 | mac[3]);
     out[4] = mac[4] << 8 | mac[5];
   }
+  if (error == 0 && (out[1] & IFF_RUNNING) && lost_carrier(fd, &r)) out[1] &= ~IFF_RUNNING;
   close(fd);
   return to_js(env, -error);
 }

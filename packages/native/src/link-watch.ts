@@ -4,6 +4,7 @@ import { type Listener, Rtm, Rtnetlink } from './rtnetlink.ts';
 
 const RUNNING = 0;
 const CARRIER = 1;
+const DOUBT = 2;
 
 /** struct ifinfomsg: 16 bytes, the index at 4. IFLA_IFNAME. */
 const IFINFO_BYTES = 16;
@@ -11,8 +12,8 @@ const IFLA_IFNAME = 3;
 
 /** An interface's admin and carrier state in shared words, as the kernel tells of it (RTMGRP_LINK). Control thread. */
 export class LinkWatch {
-  /** Words: running, carrier; for the ports of the lower. */
-  readonly words: Int32Array = new Int32Array(new SharedArrayBuffer(8));
+  /** Words: running, carrier, both written here; doubt, set to 1 by a port of the lower whose device refused a frame. */
+  readonly words: Int32Array = new Int32Array(new SharedArrayBuffer(12));
   readonly #binding: Binding;
   #name: string;
   readonly #ifindex: number;
@@ -67,6 +68,12 @@ export class LinkWatch {
     Atomics.store(this.words, RUNNING, running);
     Atomics.store(this.words, CARRIER, carrier);
     for (const listener of this.#listeners) listener();
+  }
+
+  /** Refreshes where a port is in doubt: a failed send is news even when the kernel's word of it is late or lost. */
+  recheck(): void {
+    // Taken back before the look: a doubt that comes in between is for the next time.
+    if (Atomics.exchange(this.words, DOUBT, 0) !== 0) this.refresh();
   }
 
   /** Called on every change; returns a function that ends it. */

@@ -4,7 +4,7 @@ import type { Binding } from './binding.ts';
 export interface LinkInfo {
   readonly index: number;
   readonly up: boolean;
-  /** Carrier: IFF_RUNNING. */
+  /** Carrier: IFF_RUNNING, and the driver's own word where it has one: the flag may be a second behind. */
   readonly carrier: boolean;
   readonly mtu: number;
   readonly mac: Uint8Array;

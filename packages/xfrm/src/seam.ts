@@ -118,6 +118,11 @@ export interface LowerDevice {
   setFeatures(wanted: number): Promise<number>;
   /** Called on every change of `running`, `carrier`, `features.hw`; returns a function that ends it. */
   onChange(listener: () => void): () => void;
+  /**
+   * Reads the link's state anew if a port has met an error that may mean a link gone down: its listeners hear of what they
+   * have missed. Cheap otherwise; a bond calls it at every tick.
+   */
+  recheck?(): void;
   /** Frames posted and not yet completed, over all ports. */
   inFlight(): number;
   /**

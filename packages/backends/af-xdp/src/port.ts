@@ -1,4 +1,4 @@
-import { SoftOffloadPort } from '@espalier/esp';
+import { LinkWord, SoftOffloadPort } from '@espalier/esp';
 import { type Binding, errnoName, load } from '@espalier/native';
 import { type Burst, type FramePool, type FrameSlab, Row, RowState, resetRow } from '@espalier/wire';
 import {
@@ -21,6 +21,9 @@ const BIND_TRIES = 200;
 const BIND_WAIT_MS = 10;
 const LOST_EVERY = 1024;
 const EAGAIN = -11;
+/** The device is administratively down; the device is gone. The kernel says so before it looks at the ring. */
+const ENETDOWN = -100;
+const ENXIO = -6;
 /** What the device has a frame for; 0 = it has not got it. */
 const TO_RECEIVE = 1;
 const TO_SEND = 2;
@@ -72,11 +75,12 @@ export function openXskPort(ticket: XskTicket, context: PortContext): Port {
   place.own(fd);
   const zeroCopy = binding.xskZeroCopy(fd) === 1;
   Atomics.store(new Int32Array(ticket.copies), ticket.port, zeroCopy ? XskCopy.ZERO_COPY : XskCopy.COPY);
-  return new XskPort(fd, binding, place, out, ticket, context);
+  return new XskPort(fd, zeroCopy, binding, place, out, ticket, context);
 }
 
 class XskPort implements Port {
   readonly fd: number;
+  readonly #zeroCopy: boolean;
   readonly #binding: Binding;
   readonly #place: RingPlace;
   readonly #slab: FrameSlab;
@@ -103,6 +107,7 @@ class XskPort implements Port {
 
   constructor(
     fd: number,
+    zeroCopy: boolean,
     binding: Binding,
     place: RingPlace,
     offsets: Int32Array,
@@ -112,6 +117,7 @@ class XskPort implements Port {
     const { slab, pool, engine, handles } = context;
     const words = new Int32Array(place.memory.buffer);
     this.fd = fd;
+    this.#zeroCopy = zeroCopy;
     this.#binding = binding;
     this.#place = place;
     this.#slab = slab;
@@ -139,10 +145,11 @@ class XskPort implements Port {
     this.#refill();
   }
 
-  /** Rows without a ring slot are refused before anything is sealed. One kick. */
+  /** Rows without a ring slot are refused before anything is sealed; what a dead device would not take is UNSENT. One kick. */
   xmit(burst: Burst): number {
     const { rows, list } = burst;
-    const up = Atomics.load(this.#link, 0) === 1 && Atomics.load(this.#link, 1) === 1;
+    const link = this.#link;
+    const up = Atomics.load(link, LinkWord.RUNNING) === 1 && Atomics.load(link, LinkWord.CARRIER) === 1;
     // Every time, not for want of room alone: what has just been sent is received into next, while it is in the cache.
     if (this.#sending > 0) this.#complete();
     const room = up ? this.#tx.room(burst.length) : 0;
@@ -172,12 +179,28 @@ class XskPort implements Port {
     if (n === 0) return 0;
     const stats = this.#stats;
     this.#posted.post(n);
+    this.#tx.send(n);
+    // A driver that reads the ring itself may have read it at any time.
+    if (this.#tx.needsWakeup && !this.#kick() && !this.#zeroCopy) return this.#unsend(burst, n);
     this.#sending += n;
     stats[PortStat.SENT] = stats[PortStat.SENT]! + n;
     stats[PortStat.SENT_BYTES] = stats[PortStat.SENT_BYTES]! + bytes;
-    this.#tx.send(n);
-    if (this.#tx.needsWakeup) this.#kick();
     return n;
+  }
+
+  /** The `n` rows just put into the ring, which nobody has looked at since. */
+  #unsend(burst: Burst, n: number): number {
+    const { rows, list } = burst;
+    this.#tx.unsend(n);
+    for (let i = 0; i < burst.length; i++) {
+      const row = list[i]!;
+      if (rows[row * Row.WORDS + Row.FATE] !== 0) continue;
+      rows[row * Row.WORDS + Row.FATE] = DropReason.LINK_DOWN;
+      this.#held[row] = 0;
+    }
+    this.#posted.complete(n);
+    this.#stats[PortStat.UNSENT] = this.#stats[PortStat.UNSENT]! + n;
+    return 0;
   }
 
   /** All rows behind the first `room`. */
@@ -275,9 +298,18 @@ class XskPort implements Port {
     this.#sending = 0;
   }
 
-  /** In copy mode one call sends some frames, 32 before Linux 6.17, and says EAGAIN when there are more; the ring tells the rest. */
-  #kick(): void {
-    for (let i = 0; i < RING_ENTRIES / 32; i++) if (this.#binding.xskKick(this.fd) !== EAGAIN) break;
+  /**
+   * In copy mode one call sends some frames, 32 before Linux 6.17, and says EAGAIN when there are more; the ring tells the
+   * rest. Other errors cast doubt on the link: EBUSY is a frame that the device dropped, as without carrier. False when the
+   * device is down or gone and has not looked at the ring.
+   */
+  #kick(): boolean {
+    let result = EAGAIN;
+    let calls = 0;
+    while (result === EAGAIN && calls++ < RING_ENTRIES / 32) result = this.#binding.xskKick(this.fd);
+    if (result === 0 || result === EAGAIN) return true;
+    Atomics.store(this.#link, LinkWord.DOUBT, 1);
+    return calls > 1 || (result !== ENETDOWN && result !== ENXIO);
   }
 
   /** Frames that have been sent go back to the pool. */

@@ -97,6 +97,11 @@ export class TxRing extends Ring {
   send(count: number): void {
     this.submit(count);
   }
+
+  /** Takes the last `count` back, of which the kernel must not have seen one: it has not looked since. */
+  unsend(count: number): void {
+    this.submit(-count);
+  }
 }
 
 /** RX: descriptors of frames that have come. */
