@@ -55,6 +55,11 @@ export class Blocks {
     if (this.count + more > this.order.length) this.#grow(this.count + more);
   }
 
+  /** The name of the burst at hand; another than every other's of late. */
+  get name(): number {
+    return this.#burst;
+  }
+
   /** Nothing is asked of any block. */
   forgetMasks(): void {
     const { table, order, count } = this;

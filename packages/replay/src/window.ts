@@ -141,7 +141,7 @@ export class ReplayWindow {
     /** Bits of the block at hand that are taken, or asked for by rows before. */
     let seen = 0;
     let taken = 0;
-    let print = 0;
+    const lows = this.#wish.begin(to);
     let refused = 0;
     let run = judge.edgeAhead | 0;
     let late = 0;
@@ -168,7 +168,7 @@ export class ReplayWindow {
           late = UNREACHED;
         }
         seen |= bit;
-        print = (print + Math.imul(lo, lo)) | 0;
+        lows[i] = lo;
       }
       if (block >= 0) {
         const mask = seen & ~taken;
@@ -191,7 +191,7 @@ export class ReplayWindow {
       seen = taken | table[entry | MASK]!;
       if (run - ahead > late) late = (run - ahead) | 0;
       rows[r | SEQ_HI] = sureHi;
-      print = (print + Math.imul(lo, lo)) | 0;
+      lows[i] = lo;
       const bit = 1 << (lo & 7);
       if ((seen & bit) !== 0) {
         late = UNREACHED;
@@ -202,7 +202,7 @@ export class ReplayWindow {
       }
       seen |= bit;
     }
-    this.#wish.checked(refused === 0 && late < this.size, from, to, judge, print, run, late);
+    this.#wish.checked(refused === 0 && late < this.size, from, to, judge, blocks.name, run, late);
     return refused;
   }
 
@@ -217,7 +217,7 @@ export class ReplayWindow {
     const judge = this.#judge;
     const wish = this.#wish;
     judge.by(this.#edge.load());
-    if (!wish.holds(rows, list, from, to, judge)) this.#gather(rows, list, from, to);
+    if (!wish.holds(rows, list, from, to, judge, this.#blocks.name)) this.#gather(rows, list, from, to);
     let { count } = wish;
     if (count > 0) {
       const { run } = wish;

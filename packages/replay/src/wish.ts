@@ -19,15 +19,17 @@ export class Wish {
   #to = -1;
   /** The edge that its rows were judged by. */
   #edge = -1;
-  /** The sum of the squares of its low halves, modulo 2^32: other numbers at the same place are not taken for them. */
-  #print = 0;
+  /** The burst's name among those of `Blocks`: what other calls have gone through them since has made the masks void. */
+  #name = 0;
+  /** Low halves of its rows, where they lie in the list; grown once and then used again for ever. */
+  lows: Int32Array = new Int32Array(64);
 
   /** A check has ended; `whole` says that all rows stay, each with a bit of its own, under the judge's high half. */
-  checked(whole: boolean, from: number, to: number, judge: Judge, print: number, run: number, late: number): void {
+  checked(whole: boolean, from: number, to: number, judge: Judge, name: number, run: number, late: number): void {
     this.#from = from;
     this.#to = whole ? to : -1;
     this.#edge = judge.found;
-    this.#print = print;
+    this.#name = name;
     this.gathered(to - from, 0, run, late);
   }
 
@@ -40,16 +42,14 @@ export class Wish {
   }
 
   /** Whether this burst asks for just what its check found, and for the last time. */
-  holds(rows: Int32Array, list: Int32Array, from: number, to: number, judge: Judge): boolean {
+  holds(rows: Int32Array, list: Int32Array, from: number, to: number, judge: Judge, name: number): boolean {
     const SEQ_LO: typeof Column.SEQ_LO = 6;
     const SEQ_HI: typeof Column.SEQ_HI = 7;
     const FATE: typeof Column.FATE = 9;
-    const known = this.#to === to && this.#from === from && this.#edge === judge.found;
-    this.#to = -1;
-    if (!known) return false;
+    if (this.#to !== to || this.#from !== from || this.#edge !== judge.found || this.#name !== name) return false;
+    const { lows } = this;
     const sureHi = judge.sureHi | 0;
     const end = to | 0;
-    let print = 0;
     let other = 0;
     let i = from | 0;
     // By fours: V8 looks at the arrays themselves, their kind, length and place, once in every turn of a loop.
@@ -58,11 +58,8 @@ export class Wish {
       const b = list[i + 1]! << 4;
       const c = list[i + 2]! << 4;
       const d = list[i + 3]! << 4;
-      const p = rows[a | SEQ_LO]!;
-      const q = rows[b | SEQ_LO]!;
-      const s = rows[c | SEQ_LO]!;
-      const t = rows[d | SEQ_LO]!;
-      print = (print + Math.imul(p, p) + Math.imul(q, q) + Math.imul(s, s) + Math.imul(t, t)) | 0;
+      other |= (rows[a | SEQ_LO]! ^ lows[i]!) | (rows[b | SEQ_LO]! ^ lows[i + 1]!);
+      other |= (rows[c | SEQ_LO]! ^ lows[i + 2]!) | (rows[d | SEQ_LO]! ^ lows[i + 3]!);
       other |= rows[a | FATE]! | rows[b | FATE]! | rows[c | FATE]! | rows[d | FATE]!;
       other |= rows[a | SEQ_HI]! ^ sureHi;
       other |= rows[b | SEQ_HI]! ^ sureHi;
@@ -71,10 +68,14 @@ export class Wish {
     }
     for (; i < end; i = (i + 1) | 0) {
       const r = list[i]! << 4;
-      const lo = rows[r | SEQ_LO]!;
-      print = (print + Math.imul(lo, lo)) | 0;
-      other |= rows[r | FATE]! | (rows[r | SEQ_HI]! ^ sureHi);
+      other |= rows[r | FATE]! | (rows[r | SEQ_HI]! ^ sureHi) | (rows[r | SEQ_LO]! ^ lows[i]!);
     }
-    return other === 0 && print === this.#print;
+    return other === 0;
+  }
+
+  /** Makes room for the low halves of a burst that ends at `to` in its list. */
+  begin(to: number): Int32Array {
+    if (to > this.lows.length) this.lows = new Int32Array(2 * to);
+    return this.lows;
   }
 }

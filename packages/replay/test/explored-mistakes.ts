@@ -16,7 +16,7 @@ const CLAIM = 'const whole = this.#ring.claim(this.#blocks) && wish.copies === 0
 const WHOLE = 'refused === 0 && late < this.size';
 /** A commit that looks at all rows itself. */
 const GATHERING: Edit = { file: WINDOW, find: 'if (!wish.holds(', replace: 'if (from >= 0 || !wish.holds(' };
-const COPY = '          late = UNREACHED;\n        }\n        seen |= bit;\n        print';
+const COPY = '          late = UNREACHED;\n        }\n        seen |= bit;\n        lows';
 const EQUALITY: Edit[] = [
   { file: RING, find: 'const fresh = lap < tag ? asked', replace: 'const fresh = lap !== tag ? asked' },
   { file: RING, find: 'const next = lap < tag ?', replace: 'const next = lap !== tag ?' },
@@ -177,7 +177,7 @@ export const MISTAKES: Mistake[] = [
   {
     name: 'a check taken over though the edge has moved',
     scene: 'ring of 8 words',
-    edits: [{ file: 'wish.ts', find: ' && this.#edge === judge.found', replace: '' }],
+    edits: [{ file: 'wish.ts', find: ' || this.#edge !== judge.found', replace: '' }],
   },
   {
     name: 'refused rows accounted as accepted',

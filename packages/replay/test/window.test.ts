@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { random } from '../../../scripts/random.ts';
 import { Arena, ReplayWindow, Verdict } from '../src/index.ts';
 import { WindowWord } from '../src/layout.ts';
 import { ICV, Rows } from './rows.ts';
@@ -164,12 +165,50 @@ describe('the window', () => {
       });
 
     it('one by one', () => {
-      const window = ReplayWindow.create({ size: 64, esn: true });
-      window.check(5);
-      expect([window.commit(2 ** 32 + 5), window.commit(2 ** 32 + 5)]).toEqual([Verdict.ACCEPT, Verdict.REPLAYED]);
-      window.check(2 ** 32 + 6);
-      expect([window.commit(2 ** 32 + 7), window.commit(2 ** 32 + 6)]).toEqual([Verdict.ACCEPT, Verdict.ACCEPT]);
-      expect([window.commit(2 ** 32 + 7), window.commit(2 ** 32 + 6)]).toEqual([Verdict.REPLAYED, Verdict.REPLAYED]);
+      const window = ReplayWindow.create({ size: 1024, esn: true });
+      window.acceptUpTo(2 ** 30 - 100);
+      // Pairs that are alike in a square, a sum, or the lowest bits.
+      for (const [checked, committed] of [
+        [1, -1],
+        [3, 2 ** 6 - 3],
+        [5, 2 ** 9 + 5],
+      ]) {
+        window.check(2 ** 30 + checked!);
+        const s = 2 ** 30 + committed!;
+        expect([window.commit(s), window.commit(s)]).toEqual([Verdict.ACCEPT, Verdict.REPLAYED]);
+        expect(window.taken(2 ** 30 + checked!)).toBe(false);
+        expect(window.commit(s)).toBe(Verdict.REPLAYED);
+      }
+      window.check(2 ** 30 + 9);
+      expect(window.commit(2 ** 32 + 2 ** 30 + 9)).toBe(Verdict.ACCEPT);
+      const fresh = ReplayWindow.create({ size: 1024, esn: true });
+      fresh.check(5);
+      expect([fresh.commit(2 ** 32 - 5), fresh.commit(2 ** 32 - 5)]).toEqual([Verdict.ACCEPT, Verdict.REPLAYED]);
+    });
+
+    it('of nothing once an import has gone through the window', () => {
+      const window = ReplayWindow.create({ size: 1024, esn: true });
+      window.commit(1);
+      window.acceptUpTo(8);
+      const rows = new Rows(4);
+      rows.fill([9, 10, 11, 12]);
+      expect(window.checkBurst(rows.rows, rows.list, 0, 4)).toBe(0);
+      window.acceptUpTo(12);
+      window.commitBurst(rows.rows, rows.list, 0, 4);
+      expect([0, 1, 2, 3].map((i) => rows.fate(i))).toEqual([0, 1, 2, 3].map(() => Verdict.REPLAYED));
+    });
+
+    it('with any single calls before it, as a window that is asked nothing else', () => {
+      const below = random(11);
+      const near = (): number => 2 ** 31 + below(64) * 2 ** below(6) * (below(2) === 0 ? 1 : -1) + below(4);
+      const [asked, plain] = [0, 1].map(() => ReplayWindow.create({ size: 4096, esn: true }));
+      for (const window of [asked!, plain!]) window.acceptUpTo(2 ** 31 - 4000);
+      for (let i = 0; i < 20_000; i++) {
+        for (let n = below(3); n > 0; n--) asked!.check(near());
+        if (below(50) === 0) for (const window of [asked!, plain!]) window.acceptUpTo(2 ** 31 - 4000 + (i >> 3));
+        const s = near() + (i >> 3);
+        expect(asked!.commit(s)).toBe(plain!.commit(s));
+      }
     });
   });
 
