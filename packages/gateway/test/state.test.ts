@@ -247,6 +247,7 @@ describe('lifetimes over a restart', () => {
     }
     const events = listen(0, 'lifetime');
     await through(0, 1000);
+    await pair.until(() => events.length > 0, 'the soft limit');
     expect(events.map(({ sa, limit }) => [sa, limit])).toEqual([['out0', 'soft']]);
     // What is left, and not one more, whatever is sent.
     const stream = new Stream(pair, 0, 0, Number.POSITIVE_INFINITY);
