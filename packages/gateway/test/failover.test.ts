@@ -157,7 +157,7 @@ describe.skipIf(reason !== null)(`failover on veth pairs${reason === null ? '' :
               binding.linkSet(pairs[cut]![end], LinkSet.UP, 0, 0);
               await until(() => times[2 * (1 - cut) + 1]! > 0, 'traffic elsewhere');
               console.log(`${kind}, ${end} down, deaf: ${(times[2 * (1 - cut) + 1]! - start).toFixed(1)} ms`);
-              expect(heard[cut]).toBeGreaterThan(told);
+              await until(() => heard[cut]! > told, `the word of ${lowers[cut]!.name}`);
               expect([lowers[cut]!.carrier, lowers[1 - cut]!.carrier]).toEqual([false, true]);
               binding.linkSet(pairs[cut]![end], LinkSet.UP, 1, 0);
               await until(() => {
