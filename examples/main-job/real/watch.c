@@ -23,16 +23,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_LINKS = 16, MAX_SAS = 256, SLOT = 2048, SLOTS = 8192, BLOCK = 1 << 16 };
+/* The most slots of a ring, and the least: a second of what B gets, where there is memory for it. */
+enum { MAX_LINKS = 16, MAX_SAS = 256, SLOT = 2048, MOST_SLOTS = 32768, LEAST_SLOTS = 8192, BLOCK = 1 << 16 };
 
 struct tap {
   int fd;
   uint8_t *ring;
-  unsigned next;
+  unsigned next, slots;
   int link, at_b;
 };
 
@@ -69,20 +71,37 @@ static void enter(const char *pid) {
   close(fd);
 }
 
-static int packet_socket(const char *name, int protocol) {
+static int new_socket(void) {
   int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) die("socket");
+  return fd;
+}
+
+static void bind_to(int fd, const char *name, int protocol) {
   struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(protocol), .sll_ifindex = (int)if_nametoindex(name)};
   if (address.sll_ifindex == 0) die(name);
-  if (protocol != 0) {
-    int version = TPACKET_V2, on = 1;
-    struct tpacket_req request = {BLOCK, SLOTS / (BLOCK / SLOT), SLOT, SLOTS};
-    if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) < 0 ||
-        setsockopt(fd, SOL_PACKET, 23 /* PACKET_IGNORE_OUTGOING */, &on, sizeof on) < 0 ||
-        setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof request) < 0)
-      die("ring");
-  }
   if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) die("bind");
+}
+
+static void open_tap(struct tap *tap, const char *name) {
+  int version = TPACKET_V2, on = 1;
+  tap->fd = new_socket();
+  if (setsockopt(tap->fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) < 0 ||
+      setsockopt(tap->fd, SOL_PACKET, 23 /* PACKET_IGNORE_OUTGOING */, &on, sizeof on) < 0)
+    die("tap");
+  for (tap->slots = tap->at_b ? MOST_SLOTS : LEAST_SLOTS;; tap->slots /= 2) {
+    struct tpacket_req request = {BLOCK, tap->slots / (BLOCK / SLOT), SLOT, tap->slots};
+    if (setsockopt(tap->fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof request) == 0) break;
+    if (errno != ENOMEM || tap->slots == LEAST_SLOTS) die("ring");
+  }
+  bind_to(tap->fd, name, ETH_P_ALL);
+  tap->ring = mmap(NULL, (size_t)tap->slots * SLOT, PROT_READ | PROT_WRITE, MAP_SHARED, tap->fd, 0);
+  if (tap->ring == MAP_FAILED) die("mmap");
+}
+
+static int open_sender(const char *name) {
+  int fd = new_socket();
+  bind_to(fd, name, 0);
   return fd;
 }
 
@@ -179,7 +198,7 @@ static int drain(struct tap *tap, long every) {
     if ((__atomic_load_n(&slot->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER) == 0) break;
     look(tap, (uint8_t *)slot + slot->tp_mac, slot->tp_snaplen, slot, every);
     __atomic_store_n(&slot->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
-    tap->next = (tap->next + 1) % SLOTS;
+    tap->next = (tap->next + 1) % tap->slots;
   }
   return n;
 }
@@ -201,18 +220,18 @@ int main(int argc, char **argv) {
   long more = keep = atol(argv[4]);
   quiet = atoi(argv[5]);
   links = (argc - FIRST) / 4;
+  /* What it misses it cannot vouch for: where it may, it goes before what it watches. */
+  (void)setpriority(PRIO_PROCESS, 0, -10);
   int count = 0;
   for (int i = 0; i < links; i++)
     for (int at_b = 0; at_b < 2; at_b++) {
       char **end = argv + FIRST + i * 4 + at_b * 2;
       enter(end[0]);
       struct tap *tap = &taps[count++];
-      tap->fd = packet_socket(end[1], ETH_P_ALL);
-      tap->ring = mmap(NULL, (size_t)SLOTS * SLOT, PROT_READ | PROT_WRITE, MAP_SHARED, tap->fd, 0);
-      if (tap->ring == MAP_FAILED) die("mmap");
       tap->link = i;
       tap->at_b = at_b;
-      if (!at_b) senders[i] = packet_socket(end[1], 0);
+      open_tap(tap, end[1]);
+      if (!at_b) senders[i] = open_sender(end[1]);
     }
   printf("ready\n");
   fflush(stdout);
