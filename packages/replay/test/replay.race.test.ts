@@ -36,6 +36,14 @@ async function killing<R extends { killed: number }>(kills: number, race: (kills
   return all as unknown as R;
 }
 
+/** Races until this is seen, at most so often: on a machine that is busy with others two workers may hardly meet. */
+async function racing<R>(race: (seed: number) => Promise<R>, seen: (report: R) => boolean): Promise<R> {
+  for (let seed = 1; ; seed++) {
+    const report = await race(seed);
+    if (seed === 16 || seen(report)) return report;
+  }
+}
+
 const round = (count: number): number => Math.floor(count / 64) * 64;
 
 describe('two workers on one window', () => {
@@ -43,20 +51,25 @@ describe('two workers on one window', () => {
     { name: 'W=1024', size: 1024, esn: false, first: 0 },
     { name: 'W=1024, ESN across 2^32', size: 1024, esn: true, first: 2 ** 32 - Math.floor(COUNT / 2) },
   ])('accept each number once and refuse none that is fresh: $name', { timeout }, async (race) => {
-    const report = row(race.name, await raceWindow({ ...race, what: 'shipped', count: round(COUNT), workers: 2 }));
-    expect(report.offered).toBe(2 * round(COUNT));
-    expect([report.doubles, report.missing, report.unaccounted]).toEqual([0, 0, 0]);
+    const once = async (seed: number) => {
+      const report = await raceWindow({ ...race, what: 'shipped', count: round(COUNT), workers: 2, seed });
+      expect(report.offered).toBe(2 * round(COUNT));
+      expect([report.doubles, report.missing, report.unaccounted]).toEqual([0, 0, 0]);
+      return report;
+    };
+    const met = await racing(once, ({ swapFailures, near, offered }) => swapFailures > 0 && near > offered / 100);
+    const report = row(race.name, met);
     expect(report.swapFailures).toBeGreaterThan(0);
     expect(report.near).toBeGreaterThan(report.offered / 100);
   });
 
   it('with the bitmap of RFC 6479 accept numbers twice, in fewer offers', { timeout }, async () => {
-    let doubles = 0;
-    for (let seed = 1; doubles === 0 && seed <= 16; seed++) {
-      const race = { what: 'naive', size: 1024, esn: false, first: 0, workers: 2, seed } as const;
-      doubles = row('RFC 6479 in shared memory', await raceWindow({ ...race, count: round(COUNT / 4) })).doubles;
-    }
-    expect(doubles).toBeGreaterThan(0);
+    const race = { what: 'naive', size: 1024, esn: false, first: 0, workers: 2, count: round(COUNT / 4) } as const;
+    const naive = await racing(
+      (seed) => raceWindow({ ...race, seed }),
+      ({ doubles }) => doubles > 0,
+    );
+    expect(row('RFC 6479 in shared memory', naive).doubles).toBeGreaterThan(0);
   });
 
   it('go on when others are killed at any moment, and accept nothing twice', { timeout }, async () => {
@@ -87,7 +100,11 @@ describe('workers on one allocator', () => {
   });
 
   it('with a load and a store give numbers twice, in fewer bursts', { timeout }, async () => {
-    expect(row('load and store', await raceAllocator('naive', ALLOCATIONS / 10, 2)).doubles).toBeGreaterThan(0);
+    const naive = await racing(
+      () => raceAllocator('naive', ALLOCATIONS / 10, 2),
+      ({ doubles }) => doubles > 0,
+    );
+    expect(row('load and store', naive).doubles).toBeGreaterThan(0);
   });
 });
 
@@ -117,7 +134,11 @@ describe('workers on one SA', () => {
   });
 
   it('with loads and stores overshoot and tell events twice, in as many rounds', { timeout }, async () => {
-    const report = row('lifetime, load and store', await raceLifetime('naive', LIFETIMES, 4));
+    const naive = await racing(
+      () => raceLifetime('naive', LIFETIMES, 4),
+      ({ overshot, twice }) => overshot > 0 && twice > 0,
+    );
+    const report = row('lifetime, load and store', naive);
     expect(report.overshot).toBeGreaterThan(0);
     expect(report.twice).toBeGreaterThan(0);
   });
