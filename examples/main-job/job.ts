@@ -37,6 +37,8 @@ const WITHDRAWN_MOST_MS = 5000;
 const QUIET_MS = 150;
 const LIMIT_MS = 45_000;
 const WITHDRAWN_PAIR = 0;
+/** Packets of a worker's burst, at most. */
+const BURST_MOST = 64;
 /** What every slave carries before the cut, at least. */
 export const LEAST_SHARE = 0.1;
 /** How long the streams may take to get there: what is written may lie in a socket's buffer yet. */
@@ -111,6 +113,10 @@ export async function runJob(
     await until(async () => (await refused()) > plain || performance.now() - away > WITHDRAWN_MOST_MS);
     const ms = performance.now() - away;
     await stage.restore(0, sa.name, slave);
+    // A worker may be in the middle of a burst that still knows of no replica: once more have gone out it counts no more.
+    const sent = async (): Promise<number> => (await stage.stats(0)).sas.find(({ name }) => name === sa.name)!.packets;
+    const restored = await sent();
+    await until(async () => (await sent()) > restored + BURST_MOST);
     const withdrawn = { sa: sa.name, slave: early.slaves[slave]!.name, refused: (await refused()) - plain, ms };
 
     const rekeyed = await rekeyAll(stage, until);
