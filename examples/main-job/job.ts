@@ -31,6 +31,7 @@ export interface JobResult {
 export class Interrupted extends Error {}
 
 const CUT_MS = 500;
+const CUT_MOST_MS = 5000;
 const WITHDRAWN_MS = 200;
 const WITHDRAWN_MOST_MS = 5000;
 /** Frames under way have arrived after this long. */
@@ -85,25 +86,28 @@ export async function runJob(
     stage.release();
 
     // The replays rest meanwhile: a copy of a frame that the cut loses would be no replay.
-    stage.observer.replay(false);
+    await stage.observer.replay(false);
     await sleep(QUIET_MS);
     const cut = shares.indexOf(Math.max(...shares));
-    stage.observer.keep();
-    stage.observer.follow(cut);
+    await stage.observer.keep();
+    await stage.observer.follow(cut);
     await stage.cut(cut);
+    const gone = performance.now();
     await sleep(CUT_MS);
-    stage.observer.follow(-1);
+    // A stream that lost its last packets goes on when its sender's timer ends.
+    await until(async () => (await stage.observer.moved()) > 0 || performance.now() - gone > CUT_MOST_MS);
+    await stage.observer.follow(-1);
     await stage.mend(cut);
     await until(async () => (await stage.stats(0)).slaves.every((s) => s.usable));
     await until(async () => (await stage.stats(1)).slaves.every((s) => s.usable));
     await sleep(QUIET_MS);
-    stage.observer.replay(true);
+    await stage.observer.replay(true);
 
     // One replica is withdrawn: its SA is hashed to that slave still, has no handle there, and goes nowhere.
     await until(passed(0.5));
     const sa = options.plans[0].sas.find((s) => s.name === `out${WITHDRAWN_PAIR}`)!;
     const slave = slaveOf(0, sa.spi) % LINKS;
-    stage.observer.keep();
+    await stage.observer.keep();
     const refused = async (): Promise<number> => (await stage.stats(0)).drops.NO_LOWER_HANDLE ?? 0;
     const plain = await refused();
     await stage.withdraw(0, sa.name, slave);
@@ -130,7 +134,7 @@ export async function runJob(
     const outcome = stage.progress().outcome!;
     const extra = await stage.extra();
     const echoes = await stage.echoes();
-    stage.observer.replay(false);
+    await stage.observer.replay(false);
     await sleep(2 * QUIET_MS);
     const sides = [await stage.stats(0), await stage.stats(1)] as const;
     const seen = await stage.observer.finish();
@@ -165,7 +169,7 @@ async function rekeyAll(
   const before = await homeless();
   const times = [performance.now()];
   const lap = (): number => times.push(performance.now());
-  stage.observer.keep();
+  await stage.observer.keep();
   await both((side) => stage.rekey(side));
   lap();
   await both((side) => stage.switchOver(side));

@@ -64,12 +64,15 @@ export interface Stage {
   echoes(): Promise<{ readonly answered: number; readonly sent: number } | null>;
   /** Something more to measure when the streams are through; a line for the report or null. */
   extra(): Promise<string | null>;
+  /** An order is followed when its promise resolves: on a busy machine that may be a while after it is given. */
   readonly observer: {
-    replay(on: boolean): void;
+    replay(on: boolean): Promise<void>;
     /** From now on, see where the SAs of this link go; -1 = no longer. */
-    follow(link: number): void;
+    follow(link: number): Promise<void>;
+    /** How many of them have come up elsewhere so far. */
+    moved(): Promise<number>;
     /** Keep the next frames, four MiB more. */
-    keep(): void;
+    keep(): Promise<void>;
     /** Everything that was under way has been looked at; the counts are final. */
     finish(): Promise<Seen>;
     /** Frames kept, as recording.ts reads them. */

@@ -16,5 +16,10 @@ export const Control = {
   KEEP: 6,
   /** KiB handed to the streams so far. */
   SENT: 7,
+  /** Orders given to the observer, and followed. */
+  ORDERED: 8,
+  OBEYED: 9,
+  /** SAs of the link that is followed which have come up elsewhere. */
+  MOVED: 10,
   WORDS: 16,
 } as const;

@@ -70,7 +70,10 @@ function track(f: Buffer, link: number, now: number): void {
   }
   lastOn[link] = now;
   if (following >= 0 && link === following) lastOnCut = now;
-  else if (following >= 0 && sa.link === following && sa.cut && sa.moved === 0) sa.moved = now;
+  else if (following >= 0 && sa.link === following && sa.cut && sa.moved === 0) {
+    sa.moved = now;
+    Atomics.add(control, Control.MOVED, 1);
+  }
   sa.link = link;
 }
 
@@ -136,17 +139,22 @@ function drain(link: number, from: Side): number {
 }
 
 function obey(): void {
+  const ordered = Atomics.load(control, Control.ORDERED);
+  if (ordered === Atomics.load(control, Control.OBEYED)) return;
   const asked = Atomics.load(control, Control.KEEP);
   if (asked !== kept) {
     kept = asked;
     keep = KEEP_BYTES;
   }
   const link = Atomics.load(control, Control.FOLLOW);
-  if (link === following) return;
-  following = link;
-  if (link < 0) return;
-  lastOnCut = lastOn[link]!;
-  for (const sa of sas.values()) sa.cut = sa.link === link;
+  if (link !== following) {
+    following = link;
+    if (link >= 0) {
+      lastOnCut = lastOn[link]!;
+      for (const sa of sas.values()) sa.cut = sa.link === link;
+    }
+  }
+  Atomics.store(control, Control.OBEYED, ordered);
 }
 
 for (let last = false; ; ) {

@@ -43,9 +43,10 @@ export class MockStage implements Stage {
     this.#set(Control.FOLLOW, -1);
     this.#set(Control.REPLAY, 1);
     this.observer = {
-      replay: (on) => this.#set(Control.REPLAY, on ? 1 : 0),
-      follow: (link) => this.#set(Control.FOLLOW, link),
-      keep: () => this.#set(Control.KEEP, this.#control[Control.KEEP]! + 1),
+      replay: (on) => this.#order(Control.REPLAY, on ? 1 : 0),
+      follow: (link) => this.#order(Control.FOLLOW, link),
+      moved: async () => Atomics.load(this.#control, Control.MOVED),
+      keep: () => this.#order(Control.KEEP, this.#control[Control.KEEP]! + 1),
       finish: () => this.#finishObserver(),
       recording: () => new Uint8Array(this.#recording, 0, this.#recorded),
     };
@@ -148,6 +149,14 @@ export class MockStage implements Stage {
 
   #set(word: number, value: number): void {
     Atomics.store(this.#control, word, value);
+  }
+
+  /** Resolves when the observer follows it. */
+  async #order(word: number, value: number): Promise<void> {
+    this.#set(word, value);
+    const order = Atomics.add(this.#control, Control.ORDERED, 1) + 1;
+    while (Atomics.load(this.#control, Control.OBEYED) < order && this.#closing === null)
+      await new Promise((resolve) => setTimeout(resolve, 1));
   }
 
   #inside(): MockTun {

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { GatewayStats } from 'espalier';
 import { inner, LINKS, PAIRS } from '../plans.ts';
@@ -37,6 +38,8 @@ export class RealStage implements Stage {
   readonly #recording: string = join(HERE, `recording-${process.pid}`);
   #watch!: ChildProcess;
   #watched = '';
+  /** Who waits for the answer to an order, in their order. */
+  readonly #ordered: { resolve(moved: number): void; reject(error: Error): void }[] = [];
   #client: ChildProcess | null = null;
   #traffic: Traffic = { sent: 0, outcome: null };
   #pinged: Promise<string | null> = Promise.resolve(null);
@@ -46,9 +49,10 @@ export class RealStage implements Stage {
     this.#options = options;
     this.#spaces = spaces;
     this.observer = {
-      replay: (on) => this.#order(on ? 'r' : 'p'),
-      follow: (link) => this.#order(link < 0 ? 'e' : String(link)),
-      keep: () => this.#order('k'),
+      replay: async (on) => void (await this.#order(on ? 'r' : 'p')),
+      follow: async (link) => void (await this.#order(link < 0 ? 'e' : String(link))),
+      moved: () => this.#order('m'),
+      keep: async () => void (await this.#order('k')),
       finish: () => this.#finishWatch(),
       recording: () => readFileSync(this.#recording),
     };
@@ -198,23 +202,32 @@ export class RealStage implements Stage {
     this.#children.push(this.#watch);
     this.#watch.stdin!.on('error', () => undefined);
     await new Promise<void>((resolve, reject) => {
-      this.#watch.stdout!.on('data', (d) => {
-        this.#watched += d;
-        if (this.#watched.includes('ready')) resolve();
+      createInterface({ input: this.#watch.stdout! }).on('line', (line) => {
+        if (line === 'ready') resolve();
+        else if (line.startsWith('{')) this.#watched = line;
+        else this.#ordered.shift()?.resolve(Number(line));
       });
-      this.#watch.on('close', () => reject(new Error('the observer could not begin')));
+      this.#watch.on('close', () => {
+        reject(new Error('the observer could not begin'));
+        for (const order of this.#ordered) order.reject(new Error('the observer ended early'));
+      });
     });
   }
 
-  #order(letter: string): void {
-    this.#watch.stdin!.write(letter);
+  /** How many SAs have come up elsewhere, once the order is followed. */
+  #order(letter: string): Promise<number> {
+    return new Promise((resolve, reject) => {
+      if (this.#watch.exitCode !== null) reject(new Error('the observer ended early'));
+      this.#ordered.push({ resolve, reject });
+      this.#watch.stdin!.write(letter);
+    });
   }
 
   async #finishWatch(): Promise<Seen> {
     const closed = new Promise((resolve) => this.#watch.on('close', resolve));
     this.#watch.stdin!.end();
     await closed;
-    return JSON.parse(this.#watched.slice(this.#watched.indexOf('{'))) as Seen;
+    return JSON.parse(this.#watched) as Seen;
   }
 
   #run(side: Side, command: readonly string[], stdio: ('ignore' | 'inherit' | 'pipe' | 'ipc')[]): ChildProcess {

@@ -7,7 +7,8 @@
  * REPLAY_EVERYth ESP frame that B received on link i is sent again into link i + 1, which the receiver's other worker reads.
  *
  * Orders on stdin, one byte each: p pause the replays, r go on, k keep KEEP_BYTES more of what is seen in RECORDING, a
- * digit: follow the SAs of that link, e: no longer. Prints one JSON object when stdin ends. */
+ * digit: follow the SAs of that link, e: no longer, m: nothing. Each is answered, when it is followed, by a line with the
+ * number of SAs that have come up elsewhere. Prints one JSON object when stdin ends. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <endian.h>
@@ -154,6 +155,12 @@ static void follow(int link) {
   for (int i = 0; i < sa_count; i++) sas[i].cut = sas[i].link == link;
 }
 
+static int moved_count(void) {
+  int count = 0;
+  for (int i = 0; i < sa_count; i++) count += sas[i].moved != 0;
+  return count;
+}
+
 static void record(const struct tap *tap, const uint8_t *f, size_t n, const struct tpacket2_hdr *h) {
   /* 32: what a packet costs in a pcapng file beside its bytes. */
   if (recording == NULL || keep < (long)(n + 32 + 4)) return;
@@ -254,7 +261,9 @@ int main(int argc, char **argv) {
         else if (order[i] == 'k') keep = more;
         else if (order[i] == 'e') follow(-1);
         else if (order[i] >= '0' && order[i] < '0' + links) follow(order[i] - '0');
+        printf("%d\n", moved_count());
       }
+      fflush(stdout);
     }
   }
   for (int i = 0; i < count; i++) {
