@@ -123,8 +123,8 @@ export class SoftOffloadPort {
   }
 
   /**
-   * Opens RECEIVED rows (SA and SEQ_HI set) whose handle resolves here; leaves the others RECEIVED. One engine call. Returns
-   * how many are OPENED. A handle is asked for once for a run of rows of one SA.
+   * Opens RECEIVED rows (SA, SEQ_LO and SEQ_HI set) whose handle resolves here; leaves the others RECEIVED. One engine call.
+   * Returns how many are OPENED. A handle is asked for once for a run of rows of one SA.
    */
   open(burst: Burst): number {
     const { rows, list } = burst;

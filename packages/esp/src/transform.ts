@@ -19,8 +19,11 @@ import { RandomIv } from './random-iv.ts';
 export interface Transform {
   /** Writes IV and ICV and encrypts in place: the ESP header at `esp`, the trailer ends at `end`, where the ICV goes. */
   seal(slab: FrameSlab, esp: number, end: number, seqLo: number, seqHi: number): void;
-  /** Decrypts in place if the ICV at `end` holds; otherwise returns false and the payload is anything. */
-  open(slab: FrameSlab, esp: number, end: number, seqHi: number): boolean;
+  /**
+   * Decrypts in place if the ICV at `end` holds; otherwise returns false and the payload is anything. The row's number
+   * is also what the ESP header says.
+   */
+  open(slab: FrameSlab, esp: number, end: number, seqLo: number, seqHi: number): boolean;
   /** Wipes what it can. Not to be used after. */
   destroy(): void;
 }
@@ -133,20 +136,20 @@ class AeadTransform implements Transform {
       start += IV_LENGTH;
     }
     this.#nonce.set(seqHi, seqLo);
-    this.#prepare(view, esp, seqHi);
+    this.#prepare(view, esp, view.getInt32(esp + 4), seqHi);
     this.#aead.seal(bytes, start, end, this.#nonce.bytes, this.#aad);
   }
 
-  open(slab: FrameSlab, esp: number, end: number, seqHi: number): boolean {
+  open(slab: FrameSlab, esp: number, end: number, seqLo: number, seqHi: number): boolean {
     const { bytes, view } = slab;
     let start = esp + ESP_HEADER_LENGTH;
-    if (this.#implicit) this.#nonce.set(seqHi, view.getUint32(esp + 4));
+    if (this.#implicit) this.#nonce.set(seqHi, seqLo);
     else {
       // The peer's IV is its own choice.
       this.#nonce.set(view.getUint32(start), view.getUint32(start + 4));
       start += IV_LENGTH;
     }
-    this.#prepare(view, esp, seqHi);
+    this.#prepare(view, esp, seqLo, seqHi);
     return this.#aead.open(bytes, start, end, this.#nonce.bytes, this.#aad);
   }
 
@@ -155,11 +158,11 @@ class AeadTransform implements Transform {
     this.#nonce.destroy();
   }
 
-  #prepare(view: DataView, esp: number, seqHi: number): void {
+  #prepare(view: DataView, esp: number, seqLo: number, seqHi: number): void {
     const aad = this.#aadView;
     aad.setUint32(0, view.getUint32(esp));
     if (this.#esn) aad.setUint32(4, seqHi);
-    aad.setUint32(this.#esn ? 8 : 4, view.getUint32(esp + 4));
+    aad.setUint32(this.#esn ? 8 : 4, seqLo);
   }
 }
 
@@ -183,7 +186,7 @@ class GmacTransform implements Transform {
     this.#aead.seal(slab.bytes, end, end, this.#nonce.bytes, this.#aad(slab.bytes, esp, end, seqHi));
   }
 
-  open(slab: FrameSlab, esp: number, end: number, seqHi: number): boolean {
+  open(slab: FrameSlab, esp: number, end: number, _seqLo: number, seqHi: number): boolean {
     this.#nonce.set(slab.view.getUint32(esp + 8), slab.view.getUint32(esp + 12));
     return this.#aead.open(slab.bytes, end, end, this.#nonce.bytes, this.#aad(slab.bytes, esp, end, seqHi));
   }
@@ -224,7 +227,7 @@ class MacTransform implements Transform {
     for (let i = 0; i < this.#icvLength; i++) slab.bytes[end + i] = icv[i]!;
   }
 
-  open(slab: FrameSlab, esp: number, end: number, seqHi: number): boolean {
+  open(slab: FrameSlab, esp: number, end: number, _seqLo: number, seqHi: number): boolean {
     return equalBytes(this.#compute(slab.bytes, esp, end, seqHi), 0, slab.bytes, end, this.#icvLength);
   }
 
@@ -256,10 +259,10 @@ class CbcMacTransform implements Transform {
     this.#mac.seal(slab, esp, end, seqLo, seqHi);
   }
 
-  open(slab: FrameSlab, esp: number, end: number, seqHi: number): boolean {
+  open(slab: FrameSlab, esp: number, end: number, seqLo: number, seqHi: number): boolean {
     const { bytes } = slab;
     const iv = esp + ESP_HEADER_LENGTH;
-    if (!this.#mac.open(slab, esp, end, seqHi)) return false;
+    if (!this.#mac.open(slab, esp, end, seqLo, seqHi)) return false;
     // Part of a block is no ciphertext: it stays as it is, and the path calls it BAD_LENGTH.
     if ((end - iv) % AES_BLOCK !== 0) return true;
     for (let i = 0; i < AES_BLOCK; i++) this.#iv[i] = bytes[iv + i]!;
@@ -295,8 +298,8 @@ class CtrMacTransform implements Transform {
     this.#mac.seal(slab, esp, end, seqLo, seqHi);
   }
 
-  open(slab: FrameSlab, esp: number, end: number, seqHi: number): boolean {
-    if (!this.#mac.open(slab, esp, end, seqHi)) return false;
+  open(slab: FrameSlab, esp: number, end: number, seqLo: number, seqHi: number): boolean {
+    if (!this.#mac.open(slab, esp, end, seqLo, seqHi)) return false;
     const iv = esp + ESP_HEADER_LENGTH;
     this.#begin(slab.view.getUint32(iv), slab.view.getUint32(iv + 4));
     this.#cipher.decrypt(slab.bytes, iv + IV_LENGTH, end, this.#counter);

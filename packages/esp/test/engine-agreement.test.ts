@@ -79,6 +79,29 @@ describe.each(ALGORITHM_NAMES)('%s', (algorithm) => {
     },
   );
 
+  it.each(having(algorithm))('lets %s open a packet under the number of its row only', (name) => {
+    const material = bytes(keyLength);
+    for (const esn of [false, true]) {
+      const engine = make[name]!();
+      const key = install(engine, algorithm, material, esn);
+      const bench = new Bench();
+      for (const number of [7, 8]) toSeal(bench, algorithm, bytes(48), key, 0x1234_5678, number, 0);
+      engine.seal(bench.burst);
+      const [seven, eight] = [bench.bytes(0), bench.bytes(1)];
+      bench.clear();
+      // Once the row is judged somebody puts another packet in its place, or another number into it.
+      const swapped = received(bench, seven, key, 0);
+      bench.slab.bytes.set(eight, bench.slab.rows[swapped + Row.START]!);
+      const renamed = received(bench, seven, key, 0);
+      bench.slab.rows[renamed + Row.SEQ_LO] = 8;
+      received(bench, seven, key, 0);
+      engine.open(bench.burst);
+      const { OPENED, ICV_BAD } = RowState;
+      expect([0, 1, 2].map((i) => bench.at(i, Row.STATE))).toEqual([ICV_BAD, ICV_BAD, OPENED]);
+      for (const i of [0, 1]) expect(text(bench, i, algorithm).every((x) => x === 0)).toBe(true);
+    }
+  });
+
   it.each(having(algorithm))('lets %s refuse every tampered byte and zero what it refused', (name) => {
     const material = bytes(keyLength);
     for (const esn of [false, true]) {

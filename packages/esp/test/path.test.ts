@@ -329,6 +329,7 @@ describe('the path', () => {
       const r = bench.put(f, RowState.RECEIVED);
       const rows = bench.slab.rows;
       rows[r + Row.ESP] = rows[r + Row.START]! + 34;
+      rows[r + Row.SEQ_LO] = bench.slab.view.getInt32(rows[r + Row.ESP]! + 4);
       rows[r + Row.SEQ_HI] = 0;
       rows[r + Row.KEY] = key;
     }

@@ -53,6 +53,7 @@ describe('the counters of HW_ESP in software', () => {
         slab.rows[row * Row.WORDS + Row.SA] = 0;
         slab.rows[row * Row.WORDS + Row.SEQ_LO] = row + 1;
         slab.rows[row * Row.WORDS + Row.SEQ_HI] = 0;
+        slab.view.setUint32(start + 4, row + 1);
         burst.list[burst.length++] = row;
       }
     };
@@ -108,6 +109,7 @@ describe('a port of HW_ESP in software', () => {
         resetRow(slab.rows, row, start, start + LENGTH, state);
         slab.rows.set([start, sa], row * Row.WORDS + Row.ESP);
         slab.rows.set([row + 1, 0], row * Row.WORDS + Row.SEQ_LO);
+        slab.view.setUint32(start + 4, row + 1);
         burst.list[burst.length++] = row;
       });
     };

@@ -159,19 +159,26 @@ static inline bool lay_out(const struct burst *burst, int32_t *words, struct aea
   return true;
 }
 
+/* The low half that the ESP header says, big endian. */
+static inline uint32_t header_number(const struct esp_packet *p) {
+  uint32_t seq_lo;
+  memcpy(&seq_lo, p->esp + 4, 4);
+  return seq_lo;
+}
+
 /* Nonce and associated data (RFC 4106 4 and 5, RFC 7634 2, RFC 8750 2). */
-static inline void prepare(const struct aead_key *key, struct esp_packet *p) {
+static inline void prepare(const struct aead_key *key, struct esp_packet *p, uint32_t seq_lo) {
   memcpy(p->nonce, &key->salt, 4);
   if (key->flags & FLAG_IMPLICIT_IV) {
     memcpy(p->nonce + 4, &p->seq_hi, 4);
-    memcpy(p->nonce + 8, p->esp + 4, 4);
+    memcpy(p->nonce + 8, &seq_lo, 4);
   } else {
     memcpy(p->nonce + 4, p->esp + ESP_HEADER, 8);
   }
   memcpy(p->aad, p->esp, 4);
   /* Eight bytes of it without ESN. */
-  memcpy(p->aad + 4, key->flags & FLAG_ESN ? (const uint8_t *)&p->seq_hi : p->esp + 4, 4);
-  memcpy(p->aad + 8, p->esp + 4, 4);
+  memcpy(p->aad + 4, key->flags & FLAG_ESN ? &p->seq_hi : &seq_lo, 4);
+  memcpy(p->aad + 8, &seq_lo, 4);
 }
 
 /* aeadSeal(slab, list, count) -> rows sealed. A row that describes nothing inside the slab is left as it is; one whose
@@ -205,7 +212,7 @@ napi_value aead_seal(napi_env env, napi_callback_info info) {
           uint64_t iv = (uint64_t)__builtin_bswap32((uint32_t)words[ROW_SEQ_LO]) << 32 | p->seq_hi;
           memcpy(p->esp + ESP_HEADER, &iv, 8);
         }
-        prepare(key, p);
+        prepare(key, p, header_number(p));
       }
       p++;
     }
@@ -238,7 +245,13 @@ napi_value aead_open(napi_env env, napi_callback_info info) {
       }
       words[ROW_STATE] = STATE_ICV_BAD;
       if (!lay_out(&burst, words, key, p)) continue;
-      if (key->kind != KIND_CBC_HMAC) prepare(key, p);
+      /* The window has judged the row's number: if the bytes have come to say another since, no ICV makes up for it. */
+      uint32_t seq_lo = __builtin_bswap32((uint32_t)words[ROW_SEQ_LO]);
+      if (header_number(p) != seq_lo) {
+        opened(p, false);
+        continue;
+      }
+      if (key->kind != KIND_CBC_HMAC) prepare(key, p, seq_lo);
       p++;
     }
     if (p > packets) done += run(packets, (int32_t)(p - packets));

@@ -20,9 +20,16 @@ function rig(frames = 32): { burst: Burst; bytes: Uint8Array; rows: Int32Array }
   return { burst, bytes: slab.bytes, rows: slab.rows };
 }
 
+const numberOf = (i: number): number => 0xfffffff0 + i;
+
+/** Writes the low half of row `i` into its ESP header. */
+function number(bytes: Uint8Array, i: number): void {
+  new DataView(bytes.buffer).setUint32(i * 2048 + 260, numberOf(i));
+}
+
 /** Row `i` as an ESP packet with `text` bytes of payload. */
 function place(
-  rows: Int32Array,
+  { bytes, rows }: { bytes: Uint8Array; rows: Int32Array },
   i: number,
   text: number,
   state: RowState,
@@ -35,8 +42,9 @@ function place(
   const r = i * Row.WORDS;
   rows[r + Row.ESP] = start;
   rows[r + Row.KEY] = key;
-  rows[r + Row.SEQ_LO] = 0xfffffff0 + i;
+  rows[r + Row.SEQ_LO] = numberOf(i);
   rows[r + Row.SEQ_HI] = i;
+  number(bytes, i);
 }
 
 function keyOf(algorithm: AlgorithmName): SaKey {
@@ -67,10 +75,10 @@ describe.each(['ipsec-mb', 'openssl'] as AeadProvider[])('provider %s', (provide
             const { burst, bytes, rows } = rig();
             bytes.set(plain);
             // SPI and low number are in the header already.
-            for (let i = 0; i < 32; i++) new DataView(bytes.buffer).setUint32(i * 2048 + 260, 0xfffffff0 + i);
+            for (let i = 0; i < 32; i++) number(bytes, i);
             const key = e.install(algorithm, keyOf(algorithm), { esn });
             texts.forEach((t, i) => {
-              place(rows, i, t, RowState.TO_SEAL, key, algorithm);
+              place({ bytes, rows }, i, t, RowState.TO_SEAL, key, algorithm);
             });
             e.seal(burst);
             for (let i = 0; i < 32; i++) expect(rows[i * Row.WORDS + Row.STATE]).toBe(RowState.SEALED);
@@ -82,7 +90,7 @@ describe.each(['ipsec-mb', 'openssl'] as AeadProvider[])('provider %s', (provide
             bytes.set(sealed);
             const key = e.install(algorithm, keyOf(algorithm), { esn });
             texts.forEach((t, i) => {
-              place(rows, i, t, RowState.RECEIVED, key, algorithm);
+              place({ bytes, rows }, i, t, RowState.RECEIVED, key, algorithm);
             });
             e.open(burst);
             texts.forEach((t, i) => {
@@ -111,7 +119,7 @@ describe.each(['ipsec-mb', 'openssl'] as AeadProvider[])('provider %s', (provide
         const text = 48;
         const { burst, bytes, rows } = rig(packets);
         const key = engine!.install(algorithm, keyOf(algorithm), { esn: true });
-        for (let i = 0; i < packets; i++) place(rows, i, text, RowState.TO_SEAL, key, algorithm);
+        for (let i = 0; i < packets; i++) place({ bytes, rows }, i, text, RowState.TO_SEAL, key, algorithm);
         engine!.seal(burst);
         const good = bytes.slice();
         const { ivLength } = ALGORITHMS[algorithm];
@@ -143,6 +151,7 @@ describe.each(['ipsec-mb', 'openssl'] as AeadProvider[])('provider %s', (provide
         noble: noble.install(name, keyOf(name), { esn: i % 2 === 0 }),
       }));
       for (let i = 0; i < mine.bytes.length; i++) mine.bytes[i] = next(256);
+      for (let i = 0; i < frames; i++) number(mine.bytes, i);
       const plain = mine.bytes.slice();
       // Runs of up to nine rows of one key.
       let left = 0;
@@ -153,8 +162,8 @@ describe.each(['ipsec-mb', 'openssl'] as AeadProvider[])('provider %s', (provide
           key = keys[next(keys.length)]!;
         }
         const text = 16 * next(90);
-        place(mine.rows, i, text, RowState.TO_SEAL, key.ours, key.name);
-        place(theirs.rows, i, text, RowState.RECEIVED, key.noble, key.name);
+        place(mine, i, text, RowState.TO_SEAL, key.ours, key.name);
+        place(theirs, i, text, RowState.RECEIVED, key.noble, key.name);
         return { key, text };
       });
       // Listed twice, it is sealed once.
@@ -189,7 +198,7 @@ describe.each(['ipsec-mb', 'openssl'] as AeadProvider[])('provider %s', (provide
     // An ICV that holds over 0 to 7 bytes more than a block, or over none: as only whoever has the key can make.
     for (let i = 0; i < 8; i++) {
       const text = i === 7 ? 0 : 16 + i;
-      place(rows, i, text, RowState.RECEIVED, key, name);
+      place({ bytes, rows }, i, text, RowState.RECEIVED, key, name);
       const start = i * 2048 + 256;
       const mac = createHmac('sha256', keyBytes.subarray(16));
       mac.update(bytes.subarray(start, start + 24 + text)).update(Uint8Array.of(0, 0, 0, i));
@@ -204,6 +213,7 @@ describe.each(['ipsec-mb', 'openssl'] as AeadProvider[])('provider %s', (provide
     noble.open(other.burst);
     for (let i = 0; i < 8; i++) expect(rows[i * Row.WORDS + Row.STATE]).toBe(other.rows[i * Row.WORDS + Row.STATE]);
     expect(Buffer.compare(bytes, other.bytes)).toBe(0);
+    expect(rows[Row.STATE]).toBe(RowState.OPENED);
     engine!.remove(key);
     noble.remove(theirs);
   });
@@ -217,7 +227,7 @@ describe.each(['ipsec-mb', 'openssl'] as AeadProvider[])('provider %s', (provide
     for (let length = 1; length <= 32; length++) {
       burst.length = length;
       sealed += length;
-      for (let i = 0; i < length; i++) place(rows, i, 64, RowState.TO_SEAL, key, 'aes128cbc-sha256');
+      for (let i = 0; i < length; i++) place({ bytes, rows }, i, 64, RowState.TO_SEAL, key, 'aes128cbc-sha256');
       engine!.seal(burst);
       for (let i = 0; i < length; i++)
         ivs.add(Buffer.from(bytes.subarray(i * 2048 + 264, i * 2048 + 280)).toString('hex'));
@@ -229,14 +239,14 @@ describe.each(['ipsec-mb', 'openssl'] as AeadProvider[])('provider %s', (provide
   here(`leaves alone what is not its to seal or open${skipped}`, () => {
     const { burst, bytes, rows } = rig(6);
     const key = engine!.install('aes128gcm16', keyOf('aes128gcm16'), { esn: false });
-    place(rows, 0, 64, RowState.SEALED, key);
-    place(rows, 1, 64, RowState.TO_SEAL, 0);
-    place(rows, 2, 64, RowState.TO_SEAL, key);
+    place({ bytes, rows }, 0, 64, RowState.SEALED, key);
+    place({ bytes, rows }, 1, 64, RowState.TO_SEAL, 0);
+    place({ bytes, rows }, 2, 64, RowState.TO_SEAL, key);
     rows[2 * Row.WORDS + Row.FATE] = 5;
-    place(rows, 3, 64, RowState.TO_SEAL, 0x7fffffff);
-    place(rows, 4, 64, RowState.TO_SEAL, key);
+    place({ bytes, rows }, 3, 64, RowState.TO_SEAL, 0x7fffffff);
+    place({ bytes, rows }, 4, 64, RowState.TO_SEAL, key);
     rows[4 * Row.WORDS + Row.END] = 0x7fffffff;
-    place(rows, 5, 64, RowState.TO_SEAL, key);
+    place({ bytes, rows }, 5, 64, RowState.TO_SEAL, key);
     rows[5 * Row.WORDS + Row.ESP] = -4;
     const before = bytes.slice();
     const states = [0, 1, 2, 3, 4, 5].map((i) => rows[i * Row.WORDS + Row.STATE]);
@@ -253,6 +263,7 @@ describe.each(['ipsec-mb', 'openssl'] as AeadProvider[])('provider %s', (provide
       for (const packets of [1, 5]) {
         const { burst, bytes, rows } = rig(packets);
         for (let i = 0; i < bytes.length; i++) bytes[i] = next(256);
+        for (let i = 0; i < packets; i++) number(bytes, i);
         const before = bytes.slice();
         const key = engine!.install(algorithm, keyOf(algorithm), { esn: true });
         const { ivLength, icvLength } = ALGORITHMS[algorithm];
@@ -264,7 +275,7 @@ describe.each(['ipsec-mb', 'openssl'] as AeadProvider[])('provider %s', (provide
           for (let i = 0; i < packets; i++) expect(rows[i * Row.WORDS + Row.STATE]).toBe(expected);
         };
         for (const text of [-1, -icvLength, -icvLength - 1, -overhead, -overhead - 1]) {
-          for (let i = 0; i < packets; i++) place(rows, i, text, RowState.TO_SEAL, key, algorithm);
+          for (let i = 0; i < packets; i++) place({ bytes, rows }, i, text, RowState.TO_SEAL, key, algorithm);
           states(RowState.TO_SEAL, RowState.TO_SEAL);
           states(RowState.RECEIVED, RowState.ICV_BAD);
           expect(Buffer.compare(before, bytes)).toBe(0);
@@ -273,10 +284,12 @@ describe.each(['ipsec-mb', 'openssl'] as AeadProvider[])('provider %s', (provide
         for (const gap of [500, 0]) {
           bytes.set(before);
           for (let i = 0; i < packets; i++) {
-            place(rows, i, 32, RowState.TO_SEAL, key, algorithm);
+            place({ bytes, rows }, i, 32, RowState.TO_SEAL, key, algorithm);
             rows[i * Row.WORDS + Row.ESP] = i * 2048 + 2048 - gap - overhead - 32;
             rows[i * Row.WORDS + Row.END] = i * 2048 + 2048 - gap;
+            new DataView(bytes.buffer).setUint32(rows[i * Row.WORDS + Row.ESP]! + 4, numberOf(i));
           }
+          const laid = bytes.slice();
           const outside = (): void => {
             for (let i = 0; i < packets; i++) {
               const [start, end] = [rows[i * Row.WORDS + Row.ESP]!, rows[i * Row.WORDS + Row.END]!];
@@ -284,7 +297,7 @@ describe.each(['ipsec-mb', 'openssl'] as AeadProvider[])('provider %s', (provide
                 [i * 2048, start + 8],
                 [end, i * 2048 + 2048],
               ] as const)
-                expect(Buffer.compare(bytes.subarray(a, b), before.subarray(a, b))).toBe(0);
+                expect(Buffer.compare(bytes.subarray(a, b), laid.subarray(a, b))).toBe(0);
             }
           };
           states(RowState.TO_SEAL, RowState.SEALED);

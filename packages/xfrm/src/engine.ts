@@ -29,7 +29,9 @@ export interface CryptoEngine {
   seal(burst: Burst): void;
   /**
    * Opens every RECEIVED row without a FATE that has a KEY: OPENED, or ICV_BAD with its payload zeroed. START and END stay.
-   * Returns how many it has made OPENED: where that is all of a burst, their states are not looked at before the window is.
+   * The ICV is of the row's number, SEQ_LO and SEQ_HI, which the window has judged: a header that says another by now is
+   * ICV_BAD. Returns how many it has made OPENED: where that is all of a burst, their states are not looked at before the
+   * window is, so that an engine which counts too many spends numbers that nobody has authenticated.
    */
   open(burst: Burst): number;
 }

@@ -175,7 +175,10 @@ export interface Port {
   xmit(burst: Burst): number;
   /** Appends received rows to the burst (state RECEIVED, OPENED or ICV_BAD; LOWER set); returns how many. */
   poll(burst: Burst): number;
-  /** Opens RECEIVED rows (SA and SEQ_HI set) for which this lower has a handle; leaves the others RECEIVED. Returns how many are OPENED. */
+  /**
+   * Opens RECEIVED rows (SA, SEQ_LO and SEQ_HI set) for which this lower has a handle; leaves the others RECEIVED. Returns how
+   * many are OPENED: no more than are, as with CryptoEngine.
+   */
   open?(burst: Burst): number;
   /** Collects what the device has finished with; returns how many frames. */
   reap(): number;
