@@ -183,12 +183,18 @@ class GmacTransform implements Transform {
     slab.view.setUint32(esp + 8, seqHi);
     slab.view.setUint32(esp + 12, seqLo);
     this.#nonce.set(seqHi, seqLo);
-    this.#aead.seal(slab.bytes, end, end, this.#nonce.bytes, this.#aad(slab.bytes, esp, end, seqHi));
+    this.#aead.seal(
+      slab.bytes,
+      end,
+      end,
+      this.#nonce.bytes,
+      this.#aad(slab.bytes, esp, end, slab.view.getInt32(esp + 4), seqHi),
+    );
   }
 
-  open(slab: FrameSlab, esp: number, end: number, _seqLo: number, seqHi: number): boolean {
+  open(slab: FrameSlab, esp: number, end: number, seqLo: number, seqHi: number): boolean {
     this.#nonce.set(slab.view.getUint32(esp + 8), slab.view.getUint32(esp + 12));
-    return this.#aead.open(slab.bytes, end, end, this.#nonce.bytes, this.#aad(slab.bytes, esp, end, seqHi));
+    return this.#aead.open(slab.bytes, end, end, this.#nonce.bytes, this.#aad(slab.bytes, esp, end, seqLo, seqHi));
   }
 
   destroy(): void {
@@ -197,14 +203,16 @@ class GmacTransform implements Transform {
     this.#copy.fill(0);
   }
 
-  #aad(bytes: Uint8Array, esp: number, end: number, seqHi: number): Uint8Array {
+  #aad(bytes: Uint8Array, esp: number, end: number, seqLo: number, seqHi: number): Uint8Array {
     if (!this.#esn) return bytes.subarray(esp, end);
     const length = end - esp + 4;
     if (this.#copy.length < length) this.#copy = new Uint8Array(length + 2048);
     const copy = this.#copy;
     copy.set(bytes.subarray(esp, esp + 4));
     writeWord(copy, 4, seqHi);
-    copy.set(bytes.subarray(esp + 4, end), 8);
+    // In a copy the number is the row's, whatever becomes of the slab meanwhile.
+    writeWord(copy, 8, seqLo);
+    copy.set(bytes.subarray(esp + 8, end), 12);
     return copy.subarray(0, length);
   }
 }
