@@ -22,6 +22,8 @@ export interface BondHandsOptions {
   /** Closes a lower's sockets in every worker. */
   readonly closeSockets: ((lower: LowerDevice) => Promise<void>) | null;
   readonly lowerOf: (index: number) => LowerDevice | undefined;
+  /** Whether the lower is about to be no slave any more: the others need their sockets. */
+  readonly leaving: (lower: number) => boolean;
   readonly entryOf: (slot: number) => SaEntry | undefined;
   /** Why an SA should not be added to a lower any more, or null. */
   readonly unwanted: (entry: SaEntry, lower: number) => string | null;
@@ -136,7 +138,10 @@ export class BondHands implements Hands {
     replica.delete();
   }
 
-  /** Frames posted until now are waited for, up to the bound; then the lower's sockets are closed, which completes them. */
+  /**
+   * Frames posted until now are waited for, up to the bound. Then the sockets of a lower that leaves the bond are closed, which
+   * completes them; of one that stays a slave the handles linger.
+   */
   async drain(lower: number): Promise<void> {
     const device = this.#lower(lower);
     const waiting = [...this.#deleted.values()].filter((r) => r.lower.index === lower && !r.drained);
@@ -149,7 +154,7 @@ export class BondHands implements Hands {
     });
     while (!fallen() && !over) await idle();
     done();
-    if (!fallen() && closeSockets !== null)
+    if (!fallen() && closeSockets !== null && this.#o.leaving(lower))
       await patience.bound(closeSockets(device), drainMs, () => late(device, 'closing its sockets')).catch(() => {});
     if (!fallen()) {
       for (const replica of waiting) this.#linger(replica, fallen);

@@ -30,7 +30,7 @@ export interface BondOptions {
   readonly offloads: OffloadTable;
   /** How to let workers move while the actor waits for grace or for frames in flight; a turn of the event loop when absent. */
   readonly idle?: () => Promise<void>;
-  /** Closes a lower's sockets in every worker, which completes what is stuck in them. */
+  /** Closes a lower's sockets in every worker, which completes what is stuck in them. Asked of a slave that leaves only. */
   readonly closeSockets?: (lower: LowerDevice) => Promise<void>;
   /** What went wrong with nobody waiting for it: in link events, late answers, frees. Nothing needs to be done about it. */
   readonly report?: (trouble: XfrmError) => void;

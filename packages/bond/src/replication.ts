@@ -70,6 +70,7 @@ export class Replication {
       idle,
       closeSockets: options.closeSockets,
       lowerOf: (index) => this.membership.slave(index)?.lower,
+      leaving: (index) => this.closing || this.membership.slave(index)?.leaving !== false,
       entryOf: (slot) => (this.#incoming?.entry.sa.slot === slot ? this.#incoming.entry : this.entries.get(slot)),
       unwanted: (entry, lower) => this.#unwanted(entry, lower),
       report: options.report,

@@ -211,7 +211,7 @@ describe('a replica that leaves', () => {
     expect([f.bond.lingering, f.violations, f.installed]).toEqual([0, 0, 4]);
   });
 
-  it('is freed once the sockets of a stuck lower have been closed', async () => {
+  it('is freed once the sockets of a stuck lower that leaves have been closed; of one that stays they are not', async () => {
     const f = new Field({ links: 2 });
     const closed: string[] = [];
     f.renew({
@@ -223,11 +223,23 @@ describe('a replica that leaves', () => {
     for (const { device } of f.nics) await f.bond.enslave(device);
     await f.bond.setFeatures(1);
     await f.bond.stateAdd(saOf(0));
-    f.send(0, [0, 0, 0, 0], false);
+    await f.bond.stateAdd(saOf(1));
+    f.send(0, [0, 0, 0, 0, 1, 1, 1, 1], false);
     let now = 0;
     f.whileIdle = () => f.bond.tick((now += 100));
     f.bond.stateDelete(1);
     await f.bond.stateFree(1);
+    expect(closed).toEqual([]);
+    expect(f.bond.lingering).toBeGreaterThan(0);
+    // A slave that is down stays one.
+    f.nics[0]!.device.setRunning(false);
+    await f.bond.settled();
+    f.nics[0]!.device.setRunning(true);
+    await f.bond.settled();
+    expect(closed).toEqual([]);
+    for (const { device } of f.nics) await f.bond.release(device);
+    f.bond.tick((now += 100));
+    await turns();
     expect([closed.length > 0, f.bond.lingering, f.installed, f.violations]).toEqual([true, 0, 0, 0]);
   });
 

@@ -149,7 +149,9 @@ class XskPort implements Port {
   xmit(burst: Burst): number {
     const { rows, list } = burst;
     const link = this.#link;
-    const up = Atomics.load(link, LinkWord.RUNNING) === 1 && Atomics.load(link, LinkWord.CARRIER) === 1;
+    // A ring that nobody reads any more keeps what is put into it.
+    const up =
+      !this.#closed && Atomics.load(link, LinkWord.RUNNING) === 1 && Atomics.load(link, LinkWord.CARRIER) === 1;
     // Every time, not for want of room alone: what has just been sent is received into next, while it is in the cache.
     if (this.#sending > 0) this.#complete();
     const room = up ? this.#tx.room(burst.length) : 0;
@@ -218,6 +220,7 @@ class XskPort implements Port {
   }
 
   poll(burst: Burst): number {
+    if (this.#closed) return 0;
     const want = Math.min(BATCH, burst.list.length - burst.length);
     const got = this.#rx.peek(want);
     if (got === 0) {
@@ -264,6 +267,7 @@ class XskPort implements Port {
   }
 
   reap(): number {
+    if (this.#closed) return 0;
     this.#crypto.sweep();
     let done = this.#complete();
     // What a kick left over, for want of memory or because there was too much: only that costs a call.
