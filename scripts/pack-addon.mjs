@@ -20,6 +20,7 @@ const SMOKE = `import { load } from '@espalier/native';
   for (let i = 0; i < N; i++) {
     const at = i * 2048 + 256;
     bytes.fill(i, at + 16, at + 1416);
+    bytes[at + 7] = i;
     rows.set([at, at + 1432, 0, at, 0, key, i, 0, 1], i * 16);
   }
   const sealed = binding.aeadSeal(slab, list, N);
