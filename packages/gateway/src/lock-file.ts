@@ -8,9 +8,22 @@
  *
  * Whoever took over while being killed in turn is taken over alike. The last of the line is the owner; it renames its lock
  * over FILE and then clears the line. So who has linked at the end of a line that is no more sees that FILE is another.
+ *
+ * A process of another PID namespace (another container) cannot be asked whether it lives: its lock stands until somebody who
+ * knows removes it. The file is for processes of one machine.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, linkSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fsyncSync,
+  linkSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { XfrmError } from '@espalier/xfrm';
 import { systemError } from './system-error.ts';
 
@@ -26,7 +39,7 @@ const held = new Set<string>();
 /** Takes a lock and returns its text, for `unlock`. Throws XfrmError BUSY (somebody who lives has it, or nobody knows who), SYSTEM. */
 export function lock(file: string): string {
   const token = randomBytes(16).toString('hex');
-  const text = `${process.pid} ${birthOf(process.pid) ?? '-'} ${token}`;
+  const text = `${process.pid} ${[birthOf(process.pid) ?? '-', ...namespace()].join('/')} ${token}`;
   const own = `${file}.${token}`;
   try {
     write(own, text);
@@ -84,6 +97,11 @@ function demandDead(file: string, text: string): void {
   const [, pid, birth, token] = LOCK.exec(text) ?? [];
   if (pid === undefined)
     throw new XfrmError({ code: 'BUSY', what: `${file} does not say which process has it; remove it if none does` });
+  if (birth !== undefined && foreign(birth))
+    throw new XfrmError({
+      code: 'BUSY',
+      what: `${file} is of a process of another PID namespace, ${pid} there: nobody here sees whether it lives; remove the file if not`,
+    });
   const lives = token === undefined ? livesByPid(Number(pid)) : livesSince(Number(pid), birth!, text);
   if (lives) throw new XfrmError({ code: 'BUSY', what: `process ${pid} has ${file}` });
 }
@@ -91,7 +109,7 @@ function demandDead(file: string, text: string): void {
 /** A process of that number may be another by now; one of its birth is not. */
 function livesSince(pid: number, birth: string, text: string): boolean {
   const now = birthOf(pid);
-  if (now !== null && birth !== '-') return now === birth;
+  if (now !== null && birth !== '-') return now === birth.split('/', 2).join('/');
   return pid === process.pid ? held.has(text) : exists(pid);
 }
 
@@ -119,6 +137,22 @@ function birthOf(pid: number): string | null {
   } catch {
     return null;
   }
+}
+
+/** The PID namespace of this process (pid_namespaces(7)); nothing where that is not to be known. */
+function namespace(): string[] {
+  try {
+    return [readlinkSync('/proc/self/ns/pid')];
+  } catch {
+    return [];
+  }
+}
+
+/** Of this boot, so that it may live, and of a namespace that is not this process's. */
+function foreign(birth: string): boolean {
+  const [boot, , there] = birth.split('/');
+  const [here] = namespace();
+  return there !== undefined && here !== undefined && there !== here && birthOf(process.pid)?.split('/')[0] === boot;
 }
 
 /** Durable: a lock that says nothing would keep everybody out. */

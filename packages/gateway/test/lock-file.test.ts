@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -54,6 +54,38 @@ describe('a lock file', () => {
       expect(() => lock(file)).toThrow(busy);
     },
   );
+
+  it.skipIf(process.platform !== 'linux')(
+    'of a process of another PID namespace stands, whatever lives under its number here (needs /proc)',
+    () => {
+      const file = fresh();
+      const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+      for (const pid of [NOBODY, process.pid]) {
+        writeFileSync(file, `${pid} ${boot}/1/pid:[1] ${token}`);
+        expect(() => lock(file)).toThrow(/another PID namespace/);
+        // Of an earlier boot: nobody has it any more.
+        writeFileSync(file, `${pid} boot/1/pid:[1] ${token}`);
+        unlock(file, lock(file));
+      }
+    },
+  );
+
+  it('keeps out two that are both process 1 of a PID namespace of their own', async (context) => {
+    const own = ['--user', '--map-root-user', '--pid', '--fork', '--mount-proc'];
+    if (spawnSync('unshare', [...own, 'true']).status !== 0) context.skip('unshare --pid is not allowed here');
+    const child = bundleWorker(join(import.meta.dirname, 'lock-holder.ts'));
+    const file = fresh();
+    const first = spawn('unshare', [...own, '--kill-child', process.execPath, child, file], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    const [said] = await once(first.stdout, 'data');
+    expect(String(said)).toMatch(/^1 /);
+    const second = spawnSync('unshare', [...own, process.execPath, child, file], { input: '', encoding: 'utf8' });
+    expect([second.stdout, first.exitCode]).toEqual(['BUSY', null]);
+    first.stdin.end();
+    await once(first, 'close');
+    expect(left(file)).toEqual([]);
+  });
 
   it.each(['', 'x', '12 '.repeat(3)])('that does not say whose it is may be in the making, and stands: %j', (text) => {
     const file = fresh();
