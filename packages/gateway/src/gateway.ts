@@ -3,7 +3,7 @@
  * data and shared memory; see messages.ts.
  */
 import { BondDevice } from '@espalier/bond';
-import { PathMtu } from '@espalier/esp';
+import { PathMtu, SaStat } from '@espalier/esp';
 import { Feature, type LowerDevice, OffloadTable, type PolicyTicket, PortStat, XfrmError } from '@espalier/xfrm';
 import { attempt } from './attempt.ts';
 import { Audit } from './audit.ts';
@@ -11,7 +11,7 @@ import type { InsideDevice } from './devices.ts';
 import { type RekeyEvent, tell } from './events.ts';
 import { GATE_OPEN } from './gate.ts';
 import { Marks } from './marks.ts';
-import { type Order, TICK_MS, type WorkerStart } from './messages.ts';
+import { type Order, saColumn, TICK_MS, type WorkerStart } from './messages.ts';
 import { type GatewayPlan, MAX_LOWERS, MAX_SAS, type PolicyPlan, type SaPlan, type StatePlan } from './plan.ts';
 import { Rekey, type RekeyOptions, rekeyTimes, type Succession } from './rekey.ts';
 import { Sas } from './sas.ts';
@@ -246,6 +246,7 @@ export class Gateway {
       plan,
       gates,
       workers: this.#options.plan.workers,
+      packets: (slot) => this.#workers.total(saColumn(slot) + SaStat.PACKETS),
       now: this.#clock,
       wall: Date.now,
       trouble: ({ message }) =>

@@ -40,7 +40,9 @@ interface Marked {
   mark: number;
   /** Last number used, when last looked at. */
   top: number;
-  /** Numbers per tick of late. */
+  /** Packets that had used one by then. A peer's jump is one packet: no rate, or it would carry the mark away. */
+  packets: number;
+  /** Packets per tick of late. */
   rate: number;
 }
 
@@ -58,6 +60,8 @@ export interface MarksOptions {
   /** By slot: the first block of numbers that may not come out yet. */
   readonly gates: Int32Array;
   readonly workers: number;
+  /** Packets that the SA in a slot has let in. */
+  readonly packets: (slot: number) => number;
   /** Milliseconds, monotone: the gateway's clock. */
   readonly now: () => number;
   /** Milliseconds since 1970. */
@@ -100,7 +104,7 @@ export class Marks {
     if (used >= allocator.limit)
       throw new XfrmError({ code: 'NO_SPACE', what: 'the numbers of a key are used up, as the state file has it' });
     allocator.advanceTo(used + 1);
-    const one = { name, allocator, living, mark: used, top: used, rate: 0 };
+    const one = { name, allocator, living, mark: used, top: used, packets: used, rate: 0 };
     this.#outbound.set(slot, one);
     const mark = allocator.mark(this.#aheadOf(one));
     this.#file.set(name, mark);
@@ -113,7 +117,7 @@ export class Marks {
     const name = this.#file.nameOf('in', key);
     const used = Math.min(this.#file.markOf(name), window.limit);
     if (used > 0) window.acceptUpTo(used);
-    const one = { name, window, living, mark: used, top: used, rate: 0 };
+    const one = { name, window, living, mark: used, top: used, packets: this.#o.packets(slot), rate: 0 };
     this.#inbound.set(slot, one);
     const mark = this.#markOf(one);
     this.#file.set(name, mark);
@@ -136,7 +140,8 @@ export class Marks {
   tick(): void {
     const raised: (() => void)[] = [];
     for (const [slot, one] of this.#outbound) {
-      follow(one, one.allocator.next() - 1);
+      const used = one.allocator.next() - 1;
+      follow(one, used, used);
       const ahead = this.#aheadOf(one);
       const mark = one.allocator.mark(ahead);
       if (this.#busy || mark <= one.mark || one.allocator.left() * 2 > ahead) continue;
@@ -144,7 +149,7 @@ export class Marks {
       raised.push(() => this.#raise(slot, one, mark));
     }
     for (const [slot, one] of this.#inbound) {
-      follow(one, one.window.top());
+      follow(one, one.window.top(), this.#o.packets(slot));
       const mark = this.#markOf(one);
       if (this.#busy || mark <= one.mark || (one.mark - one.top) * 2 > mark - one.top) continue;
       this.#file.set(one.name, mark);
@@ -247,7 +252,8 @@ export class Marks {
   }
 }
 
-function follow(one: Marked, top: number): void {
-  one.rate = Math.max(top - one.top, one.rate * FADING);
+function follow(one: Marked, top: number, packets: number): void {
+  one.rate = Math.max(packets - one.packets, one.rate * FADING);
+  one.packets = packets;
   one.top = top;
 }

@@ -12,38 +12,49 @@ export function successorsIn(
   next: GatewayPlan,
   current: { readonly sas: readonly SaPlan[]; readonly policies: readonly PolicyPlan[] },
 ): SaPlan[] {
-  for (const path of ['workers', 'engine', 'bond', 'inside'] as const)
+  for (const path of ['workers', 'engine', 'bond', 'inside', 'state', 'audit', 'metricsPort'] as const)
     if (!isDeepStrictEqual(running[path], next[path])) throw changed(path);
   const there = new Map(current.sas.map((sa) => [sa.name, sa]));
-  const heirs = new Map<string, string>();
+  const heirs = new Map(next.sas.flatMap(({ name, replaces }) => (replaces === undefined ? [] : [[replaces, name]])));
+  // A file may name any SA of a line of them; a line ends.
+  const lastOf = (sa: string): string => {
+    let last = sa;
+    for (let heir = heirs.get(sa); heir !== undefined; heir = heirs.get(last)) {
+      if (heir === sa) throw refused(`sas[${next.sas.findIndex(({ name }) => name === sa)}].replaces`, 'no circle', sa);
+      last = heir;
+    }
+    return last;
+  };
+  for (const { name } of next.sas) lastOf(name);
   const added: SaPlan[] = [];
   for (const [i, sa] of next.sas.entries()) {
-    if (sa.replaces !== undefined) heirs.set(sa.replaces, sa.name);
     const old = there.get(sa.name);
     if (old !== undefined) {
-      if (!isDeepStrictEqual({ ...old, replaces: 0 }, { ...sa, replaces: 0 })) throw changed(`sas[${i}]`);
+      if (!same(old, sa)) throw changed(`sas[${i}]`);
       continue;
     }
+    const heir = heirs.get(sa.name);
+    const first = running.sas.find(({ name }) => name === sa.name);
+    if (sa.replaces !== undefined && there.has(sa.replaces) && !there.has(heir ?? '')) added.push(sa);
     // One that has been replaced already, in a file that still lists it, stays gone.
-    if (running.sas.some((one) => one.name === sa.name)) continue;
-    if (sa.replaces === undefined || !there.has(sa.replaces))
-      throw new XfrmError({
-        code: 'CONFIG',
-        path: `sas[${i}].replaces`,
-        expected: `an SA that is running: ${[...there.keys()].join(', ')}`,
-        got: sa.replaces ?? 'nothing',
-      });
-    added.push(sa);
+    else if (first === undefined ? heir === undefined : !same(first, sa))
+      throw refused(
+        `sas[${i}].replaces`,
+        `an SA that is running: ${[...there.keys()].join(', ')}`,
+        sa.replaces ?? 'nothing',
+      );
   }
-  // A file may name any SA of a line of them.
-  const lastOf = (sa: string | null): string | null => {
-    let last = sa ?? '';
-    for (let steps = 0; heirs.has(last) && steps < heirs.size; steps++) last = heirs.get(last)!;
-    return sa === null ? null : last;
-  };
-  const heirOf = (policy: PolicyPlan): PolicyPlan => ({ ...policy, sa: lastOf(policy.sa) });
+  const heirOf = (policy: PolicyPlan): PolicyPlan => ({ ...policy, sa: policy.sa && lastOf(policy.sa) });
   if (!isDeepStrictEqual(next.policies.map(heirOf), current.policies.map(heirOf))) throw changed('policies');
   return added;
+}
+
+function same(a: SaPlan, b: SaPlan): boolean {
+  return isDeepStrictEqual({ ...a, replaces: 0 }, { ...b, replaces: 0 });
+}
+
+function refused(path: string, expected: string, got: string): XfrmError {
+  return new XfrmError({ code: 'CONFIG', path, expected, got });
 }
 
 function changed(path: string): XfrmError {

@@ -46,6 +46,35 @@ describe('a config file, read again', () => {
     expect(names(plan([oo, ooo], 'ooo'), plan([oo], 'oo'))).toEqual(['ooo']);
   });
 
+  it('goes on however often, with a file that is only ever added to', () => {
+    const line = [o, oo, ooo];
+    for (const last of ['oooo', 'ooooo', 'oooooo']) {
+      const predecessor = line.at(-1)! as { name: string };
+      const current = plan([predecessor], predecessor.name);
+      expect(names(plan(line, 'o'), current)).toEqual([]);
+      line.push(sa(last, { replaces: predecessor.name }));
+      expect(names(plan(line, 'o'), current)).toEqual([last]);
+      // While the old one is still there.
+      const both = plan(line.slice(-2), last);
+      expect(names(plan(line, 'o'), both)).toEqual([]);
+    }
+  });
+
+  it('may give an SA the name of one that is gone', () => {
+    const rekeyed = plan([oo], 'oo');
+    const again = sa('o', { replaces: 'oo' });
+    expect(names(plan([sa('oo', { key: oo.key }), again], 'o'), rekeyed)).toEqual(['o']);
+  });
+
+  it.each([
+    ['a line of SAs that goes in a circle', plan([sa('o', { replaces: 'oo' }), oo], 'o'), 'sas[0].replaces'],
+    ['another SA under the name of one that is gone', plan([oo, sa('o')], 'oo'), 'sas[1].replaces'],
+  ])('is refused with its path after a rekey: %s', (_, next, path) => {
+    expect(() => names(next, plan([oo], 'oo'))).toThrow(
+      expect.objectContaining({ code: 'CONFIG', detail: expect.objectContaining({ path }) }),
+    );
+  });
+
   it.each([
     ['an SA that replaces none', plan([o, sa('new')], 'o'), 'sas[1].replaces'],
     ['an SA that replaces one that is gone', plan([o, ooo], 'o'), 'sas[1].replaces'],
@@ -61,6 +90,9 @@ describe('a config file, read again', () => {
       'bond',
     ],
     ['another number of workers', plan([o], 'o', { workers: 3 }), 'workers'],
+    ['a state', plan([o], 'o', { state: { file: '/tmp/state.json' } }), 'state'],
+    ['audit events', plan([o], 'o', { audit: {} }), 'audit'],
+    ['a port for metrics', plan([o], 'o', { metrics: { port: 9000 } }), 'metricsPort'],
   ])('is refused with its path: %s', (_, next, path) => {
     expect(() => names(next)).toThrow(
       expect.objectContaining({ code: 'CONFIG', detail: expect.objectContaining({ path }) }),
