@@ -14,11 +14,14 @@ export interface RawQueue {
   readonly fd: number;
   /** Whether frames can come out of it. */
   readonly receives: boolean;
-  /** Sends rows `list[0, count)`: how many before the device was full, or below 0 when not even the first. */
-  send(count: number): number;
+  /**
+   * Sends rows `list[from, from + count)`, whose order it may change: how many before one was not taken, or below 0 when not
+   * even the first was.
+   */
+  send(from: number, count: number): number;
   /** Fills rows `list[0, count)`: START, END, TCI; returns how many. */
   receive(count: number): number;
-  /** Why a send stopped short, by what it returned. */
+  /** Why a send did not take the first of its rows, by what it returned: 0 or below. */
   fate(result: number): DropReason;
   /** Frames that the device lost before they were read, since the last call. */
   lost(): number;
@@ -100,24 +103,41 @@ export class SoftPort implements Port {
     return 0;
   }
 
+  /** One row that is too big ends alone; what is behind it goes on. */
   #send(n: number): number {
+    let taken = 0;
+    for (let from = 0; from < n; ) {
+      const result = this.#queue.send(from, n - from);
+      if (result > 0) {
+        this.#sent(from, result);
+        taken += result;
+        from += result;
+        continue;
+      }
+      const fate = this.#queue.fate(result);
+      const end = fate === DropReason.TOO_BIG ? from + 1 : n;
+      this.#unsent(from, end, fate);
+      from = end;
+    }
+    return taken;
+  }
+
+  #sent(from: number, count: number): void {
     const rows = this.#slab.rows;
     const stats = this.#stats;
-    const result = this.#queue.send(n);
-    const sent = Math.max(0, result);
-    for (let k = 0; k < sent; k++) {
+    for (let k = from; k < from + count; k++) {
       const r = this.#list[k]! * Row.WORDS;
       stats[PortStat.SENT_BYTES] = stats[PortStat.SENT_BYTES]! + rows[r + Row.END]! - rows[r + Row.START]!;
       this.#pool.give(this.#list[k]!);
     }
-    stats[PortStat.SENT] = stats[PortStat.SENT]! + sent;
-    if (sent === n) return sent;
-    const fate = this.#queue.fate(result);
+    stats[PortStat.SENT] = stats[PortStat.SENT]! + count;
+  }
+
+  #unsent(from: number, end: number, fate: DropReason): void {
     // NO_ROOM too: ENOBUFS may be a frame that the driver dropped.
     if (fate !== DropReason.TOO_BIG) Atomics.store(this.#link, LinkWord.DOUBT, 1);
-    for (let k = sent; k < n; k++) rows[this.#list[k]! * Row.WORDS + Row.FATE] = fate;
-    stats[PortStat.UNSENT] = stats[PortStat.UNSENT]! + n - sent;
-    return sent;
+    for (let k = from; k < end; k++) this.#slab.rows[this.#list[k]! * Row.WORDS + Row.FATE] = fate;
+    this.#stats[PortStat.UNSENT] = this.#stats[PortStat.UNSENT]! + end - from;
   }
 
   poll(burst: Burst): number {

@@ -227,6 +227,14 @@ export class Gateway {
 
   async #start(): Promise<void> {
     const { plan, lowers } = this.#options;
+    for (const { name, mtu, linkType } of lowers)
+      if (linkType === 'ethernet' && mtu < plan.bond.mtu)
+        throw new XfrmError({
+          code: 'CONFIG',
+          path: 'bond.mtu',
+          expected: `at most ${mtu}, the MTU of ${name}`,
+          got: String(plan.bond.mtu),
+        });
     if (plan.state !== undefined) this.#marks = this.#openState(plan.state);
     for (const lower of lowers) await this.bond.enslave(lower);
     await Promise.all(Array.from({ length: plan.workers }, (_, i) => this.#startWorker(i)));

@@ -30,6 +30,16 @@ const descriptors = (): number => (process.platform === 'linux' ? readdirSync('/
 const installed = ({ lowers }: Devices): number[] => (lowers as MockDevice[]).map((lower) => lower.nic!.installed);
 
 describe('a gateway', () => {
+  it('does not start over a link that its longest packets do not fit through', async () => {
+    const devices = await openDevices(plan);
+    const [, second] = devices.lowers;
+    Object.defineProperty(second, 'mtu', { value: 1499 });
+    await expect(Gateway.start({ plan, ...devices, workerFile })).rejects.toMatchObject({
+      code: 'CONFIG',
+      detail: { path: 'bond.mtu', expected: 'at most 1499, the MTU of m1', got: '1500' },
+    });
+  });
+
   it('is ended to the last step, whatever one of them throws', async () => {
     const devices = await openDevices(plan);
     const closed: string[] = [];

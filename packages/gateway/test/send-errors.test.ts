@@ -1,6 +1,7 @@
 import { AfPacketDevice, type AfPacketTicket, openAfPacketPort } from '@espalier/af-packet';
 import { createUmem, openXskPort, XskDevice, type XskTicket } from '@espalier/af-xdp';
 import { nobleEngine, type SoftDevice } from '@espalier/esp';
+import { load } from '@espalier/native';
 import { createBurst, createPool, Row, RowState, resetRow } from '@espalier/wire';
 import { DropReason, type Port, type PortContext, PortStat, type PortTicket } from '@espalier/xfrm';
 import { describe, expect, it } from 'vitest';
@@ -68,8 +69,14 @@ class Rig {
     expect(this.device.carrier).toBe(true);
   }
 
-  /** A burst of ESP in the clear: what became of its rows, and by how much the counters moved. */
-  send(): { fates: number[]; taken: number; sent: number; unsent: number; refused: number } {
+  /** A burst of ESP in the clear, of so many bytes each: what became of its rows, and by how much the counters moved. */
+  send(lengths: readonly number[] = new Array(BURST).fill(100)): {
+    fates: number[];
+    taken: number;
+    sent: number;
+    unsent: number;
+    refused: number;
+  } {
     const { slab, pool, burst, port } = this;
     const { rows } = slab;
     const before = this.#stats();
@@ -77,9 +84,9 @@ class Rig {
     for (let i = 0; i < BURST; i++) {
       const row = pool.take();
       const start = row * slab.frameSize + slab.headroom;
-      slab.bytes.fill(0, start, start + 100);
+      slab.bytes.fill(0, start, start + lengths[i]!);
       slab.bytes.set([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45], start);
-      resetRow(rows, row, start, start + 100, RowState.CLEAR);
+      resetRow(rows, row, start, start + lengths[i]!, RowState.CLEAR);
       burst.list[burst.length++] = row;
     }
     const taken = port.xmit(burst);
@@ -89,6 +96,22 @@ class Rig {
     const after = this.#stats();
     const [sent, unsent, refused] = after.map((value, i) => value - before[i]!) as [number, number, number];
     return { fates, taken, sent, unsent, refused };
+  }
+
+  /** Nothing is ready: whoever waits sleeps, and is not woken by the port's error ever after. */
+  waits(): void {
+    const binding = load().binding!;
+    const wake = binding.eventOpen();
+    const list = Int32Array.of(wake, this.port.fd);
+    const shared = new Int32Array(new SharedArrayBuffer(8));
+    shared.set(list);
+    const id = binding.registerList(shared);
+    const began = performance.now();
+    for (let i = 0; i < 5; i++) binding.wait(id, 2, 20);
+    expect(performance.now() - began).toBeGreaterThan(60);
+    expect([...shared]).toEqual([...list]);
+    binding.unregisterList(id);
+    binding.close(wake);
   }
 
   /** Everything that was sent is done, and every frame is somewhere. */
@@ -118,36 +141,53 @@ const REFUSED = { ...UNSENT, unsent: 0, refused: BURST };
 
 describe.skipIf(reason !== null)(`errors of a send${reason === null ? '' : ` (skipped: ${reason})`}`, () => {
   for (const kind of KINDS) {
-    it(`${kind.name}: a device that goes down or away takes nothing, and is known to be down before the kernel's word`, async () => {
-      const rig = new Rig(kind);
-      const { device, pair } = rig;
-      expect(rig.send()).toEqual(SENT);
-      for (const how of ['down', 'deleted']) {
-        device.recheck();
-        expect(device.running).toBe(true);
-        rig.settled();
-        rig.heard = 0;
-        if (how === 'down') ip('link', 'set', pair.a, 'down');
-        else pair.close();
-        // Nobody has doubted it yet: nothing is looked at.
-        device.recheck();
-        expect(device.running).toBe(true);
-        expect(rig.send()).toEqual(UNSENT);
-        rig.settled();
-        device.recheck();
-        expect([rig.heard, device.running, device.carrier]).toEqual([1, false, false]);
-        expect(rig.send()).toEqual(REFUSED);
-        if (how === 'deleted') break;
-        ip('link', 'set', pair.a, 'up');
-        rig.hasCarrier();
-        if (kind.remembers) expect(rig.send()).toEqual(UNSENT);
+    it.each([false, true])(
+      `${kind.name}: a device that goes down or away takes nothing, and is known to be down before the kernel's word; somebody waits for it: %s`,
+      async (waited) => {
+        const rig = new Rig(kind);
+        const { device, pair } = rig;
         expect(rig.send()).toEqual(SENT);
-      }
-      rig.settled();
-      await rig.close();
-    });
+        for (const how of ['down', 'deleted']) {
+          device.recheck();
+          expect(device.running).toBe(true);
+          rig.settled();
+          rig.heard = 0;
+          if (how === 'down') ip('link', 'set', pair.a, 'down');
+          else pair.close();
+          // Nobody has doubted it yet: nothing is looked at.
+          device.recheck();
+          expect(device.running).toBe(true);
+          expect(rig.send()).toEqual(UNSENT);
+          rig.settled();
+          device.recheck();
+          expect([rig.heard, device.running, device.carrier]).toEqual([1, false, false]);
+          expect(rig.send()).toEqual(REFUSED);
+          if (how === 'deleted') break;
+          if (waited) rig.waits();
+          ip('link', 'set', pair.a, 'up');
+          rig.hasCarrier();
+          if (kind.remembers && !waited) expect(rig.send()).toEqual(UNSENT);
+          expect(rig.send()).toEqual(SENT);
+        }
+        rig.settled();
+        await rig.close();
+      },
+    );
 
-    if (kind.silent) continue;
+    if (kind.silent) {
+      it(`${kind.name}: a frame that is too long ends alone, wherever it stands`, async () => {
+        const rig = new Rig(kind);
+        for (let long = 0; long < BURST; long++) {
+          const lengths = [100, 100, 100, 100].with(long, 1600);
+          const fates = all(0).with(long, DropReason.TOO_BIG);
+          expect(rig.send(lengths)).toEqual({ fates, taken: 3, sent: 3, unsent: 1, refused: 0 });
+        }
+        expect(rig.send([1600, 1600, 1600, 1600]).fates).toEqual(all(DropReason.TOO_BIG));
+        rig.settled();
+        await rig.close();
+      });
+      continue;
+    }
     it(`${kind.name}: frames dropped for want of carrier are the occasion to look`, async () => {
       const rig = new Rig(kind);
       const { device, pair } = rig;

@@ -90,7 +90,9 @@ napi_value link_set(napi_env env, napi_callback_info info) {
 }
 
 /* wait(list, count, timeoutMs) -> descriptors ready, or -errno; the list holds descriptors, the first of them an eventfd of
- * eventOpen (-EBADF otherwise) that is emptied here. The others are only looked at, and negative ones not even that. At most 100 ms, so that a worker that is being ended is not kept. */
+ * eventOpen (-EBADF otherwise) that is emptied here. The others are only looked at, and negative ones not even that. At most 100 ms, so that a worker that
+ * is being ended is not kept. An error is none to wake up for: a socket's is taken from it (ENETDOWN once its device went down),
+ * or it would be ready ever after; a descriptor that keeps one becomes -1 in the list. */
 napi_value wait_fds(napi_env env, napi_callback_info info) {
   int32_t n[3];
   if (!read_ints(env, info, 3, n)) return NULL;
@@ -111,7 +113,15 @@ napi_value wait_fds(napi_env env, napi_callback_info info) {
     if (read(fds[0].fd, &ignored, sizeof ignored) < 0) { /* somebody was faster */
     }
   }
-  return to_js(env, ready < 0 ? -errno : ready);
+  if (ready < 0) return to_js(env, -errno);
+  for (int32_t i = 1; i < n[1]; i++) {
+    if (fds[i].revents == 0 || (fds[i].revents & POLLIN)) continue;
+    int error;
+    socklen_t length = sizeof error;
+    if ((fds[i].revents & POLLNVAL) || getsockopt(fds[i].fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0) list->rows[i] = -1;
+    ready--;
+  }
+  return to_js(env, ready);
 }
 
 /* eventOpen() -> eventfd or -errno */

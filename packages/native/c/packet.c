@@ -156,7 +156,8 @@ napi_value packet_receive(napi_env env, napi_callback_info info) {
   return to_js(env, got);
 }
 
-/* packetSend(id, slab, list, from, count) -> frames the kernel took before it was full, or -errno of the first. */
+/* packetSend(id, slab, list, from, count) -> frames the kernel took before one that it did not, or -errno of the first. Waits
+ * for room only where a list begins. */
 napi_value packet_send(napi_env env, napi_callback_info info) {
   int32_t n[5];
   struct burst burst;
@@ -173,7 +174,7 @@ napi_value packet_send(napi_env env, napi_callback_info info) {
   }
   if (burst.count == 0) return to_js(env, 0);
   int sent = sendmmsg(packet->fd, messages, (unsigned)burst.count, MSG_DONTWAIT);
-  if (sent < 0 && (errno == EAGAIN || errno == ENOBUFS)) {
+  if (sent < 0 && n[3] == 0 && (errno == EAGAIN || errno == ENOBUFS)) {
     /* The receiver is behind: give it a moment, once. */
     struct pollfd writable = {.fd = packet->fd, .events = POLLOUT};
     poll(&writable, 1, 1);

@@ -1,3 +1,4 @@
+import { constants } from 'node:os';
 import type { Binding } from './binding.ts';
 import { linkInfo } from './link.ts';
 import { type Listener, Rtm, Rtnetlink } from './rtnetlink.ts';
@@ -58,9 +59,16 @@ export class LinkWatch {
     return Atomics.load(this.words, CARRIER) === 1;
   }
 
-  /** Reads the interface's state now. An interface of that name with another index is another one: it counts as down. */
+  /**
+   * Reads the interface's state now. An interface of that name with another index is another one: it counts as down. A look
+   * that failed (no descriptor was free) says nothing of the interface: `recheck` looks again.
+   */
   refresh(): void {
     const info = linkInfo(this.#binding, this.#name);
+    if (typeof info === 'number' && info !== -constants.errno.ENODEV) {
+      Atomics.store(this.words, DOUBT, 1);
+      return;
+    }
     const same = typeof info !== 'number' && info.index === this.#ifindex;
     const running = same && info.up ? 1 : 0;
     const carrier = running === 1 && same && info.carrier ? 1 : 0;
@@ -70,10 +78,13 @@ export class LinkWatch {
     for (const listener of this.#listeners) listener();
   }
 
-  /** Refreshes where a port is in doubt: a failed send is news even when the kernel's word of it is late or lost. */
+  /**
+   * Refreshes where a port is in doubt: a failed send is news even when the kernel's word of it is late or lost. And while the
+   * link is down: nobody sends there, so nobody would doubt it.
+   */
   recheck(): void {
     // Taken back before the look: a doubt that comes in between is for the next time.
-    if (Atomics.exchange(this.words, DOUBT, 0) !== 0) this.refresh();
+    if (Atomics.exchange(this.words, DOUBT, 0) !== 0 || !this.carrier) this.refresh();
   }
 
   /** Called on every change; returns a function that ends it. */

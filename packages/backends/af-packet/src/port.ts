@@ -26,7 +26,7 @@ function openQueue(ticket: AfPacketTicket, slab: FrameSlab, list: Int32Array): R
   return {
     fd: binding.packetFd(socket),
     receives: ticket.ringSlots > 0,
-    send: (count) => binding.packetSend(socket, slabNumber, listNumber, 0, count),
+    send: (from, count) => binding.packetSend(socket, slabNumber, listNumber, from, count),
     receive: (count) => binding.packetReceive(socket, slabNumber, listNumber, 0, count),
     lost: () => binding.packetDrops(socket),
     fate(result) {

@@ -204,11 +204,11 @@ export class DgramQueue implements RawQueue {
     this.#senders = Math.max(1, ticket.sourcePorts);
   }
 
-  send(count: number): number {
+  send(from: number, count: number): number {
     const { rows, bytes } = this.#slab;
     let done = 0;
     for (; done < count; done++) {
-      const r = this.#list[done]! * Row.WORDS;
+      const r = this.#list[from + done]! * Row.WORDS;
       const sender = (rows[r + Row.FLOW]! >>> 0) % this.#senders;
       if (!this.#out.put(bytes, rows[r + Row.START]!, rows[r + Row.END]!, sender)) break;
     }

@@ -59,14 +59,14 @@ class UdpQueue implements RawQueue {
     this.fd = binding.udpFd(this.#receiver);
   }
 
-  send(count: number): number {
-    if (this.#senders.length === 1) return this.#sendRun(0, 0, count);
-    this.#sort(count);
+  send(from: number, count: number): number {
+    if (this.#senders.length === 1) return this.#sendRun(0, from, count);
+    this.#sort(from, count);
     let done = 0;
     for (let s = 0; s < this.#senders.length; s++) {
       const end = this.#ends[s]!;
       if (end === done) continue;
-      const sent = this.#sendRun(s, done, end - done);
+      const sent = this.#sendRun(s, from + done, end - done);
       if (sent < 0) return done === 0 ? sent : done;
       done += sent;
       if (done < end) return done;
@@ -99,13 +99,13 @@ class UdpQueue implements RawQueue {
     return this.#binding.udpSend(this.#senders[sender]!, this.#slab, this.#listId, from, count);
   }
 
-  /** Rows of one inner flow share a sender and keep their order; afterwards sender s has `list[ends[s-1], ends[s])`. */
-  #sort(count: number): void {
+  /** Rows of one inner flow share a sender and keep their order; afterwards sender s has `list[from + ends[s-1], from + ends[s])`. */
+  #sort(from: number, count: number): void {
     const list = this.#list;
     const rows = this.#rows;
     const senders = this.#senders.length;
     const ends = this.#ends.fill(0);
-    for (let i = 0; i < count; i++) {
+    for (let i = from; i < from + count; i++) {
       const s = (rows[list[i]! * Row.WORDS + Row.FLOW]! >>> 0) % senders;
       ends[s] = ends[s]! + 1;
     }
@@ -114,12 +114,12 @@ class UdpQueue implements RawQueue {
       ends[s] = at;
       at += n;
     }
-    for (let i = 0; i < count; i++) {
+    for (let i = from; i < from + count; i++) {
       const row = list[i]!;
       const s = (rows[row * Row.WORDS + Row.FLOW]! >>> 0) % senders;
       this.#sorted[ends[s]!] = row;
       ends[s] = ends[s]! + 1;
     }
-    for (let i = 0; i < count; i++) list[i] = this.#sorted[i]!;
+    for (let i = 0; i < count; i++) list[from + i] = this.#sorted[i]!;
   }
 }
