@@ -108,6 +108,15 @@ async function run(file: string, plan: GatewayPlan, every: number, json: boolean
   };
   process.on('SIGINT', signalled);
   process.on('SIGTERM', signalled);
+  // From the first moment to the last: either would end the process by default.
+  let running: Gateway | null = null;
+  process.on('SIGHUP', () => {
+    if (running === null) return;
+    rekey(running, file, plan).catch((error: Error) => process.stderr.write(`espalier: ${sentence(error)}\n`));
+  });
+  process.on('SIGUSR2', () => {
+    if (running !== null) say(status(running.stats()));
+  });
   const devices = await openDevices(plan);
   const gateway = await Gateway.start({
     plan,
@@ -125,12 +134,7 @@ async function run(file: string, plan: GatewayPlan, every: number, json: boolean
     throw error;
   }
   const deafen = onEvents((event) => say(JSON.stringify(event)));
-  const reload = (): void => {
-    rekey(gateway, file, plan).catch((error: Error) => process.stderr.write(`espalier: ${sentence(error)}\n`));
-  };
-  const tell = (): void => say(status(gateway.stats()));
-  process.on('SIGHUP', reload);
-  process.on('SIGUSR2', tell);
+  running = gateway;
   const line = (): string => (json ? statsLine(gateway) : counters(gateway.stats()));
   const ticker = every > 0 ? setInterval(() => say(line()), every * 1000) : null;
   say(`running: ${summary(plan)}`);
@@ -139,8 +143,7 @@ async function run(file: string, plan: GatewayPlan, every: number, json: boolean
     if (lower instanceof XskDevice || lower instanceof UdpDevice) say(`${lower.name}: ${lower.describe()}`);
   const code = await ended;
   if (ticker !== null) clearInterval(ticker);
-  process.off('SIGHUP', reload);
-  process.off('SIGUSR2', tell);
+  running = null;
   metrics?.close();
   deafen();
   const last = gateway.stats();

@@ -105,7 +105,7 @@ const sa = v.strictObject(
     source: address,
     destination: address,
     algorithm: oneOf(ALGORITHM_NAMES),
-    key: v.union([v.strictObject({ file: label }), hex], 'hexadecimal digits in quotes, or { file: PATH }'),
+    key: v.union([v.strictObject({ file: path }), hex], 'hexadecimal digits in quotes, or { file: PATH }'),
     esn: v.optional(yesOrNo, true),
     window: v.optional(integer(32, 1 << 20, 'numbers in the replay window'), 4096),
     offload: v.optional(oneOf(['crypto', 'none']), 'crypto'),

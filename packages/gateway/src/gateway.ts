@@ -406,6 +406,8 @@ export class Gateway {
   async #stop(): Promise<void> {
     await this.#queue;
     const failures: unknown[] = [];
+    const closed = new XfrmError({ code: 'CLOSED', what: `${this.bond.name} is closed` });
+    for (const rekey of this.#rekeys) rekey.abandon(closed);
     await attempt(() => this.#workers.stop(), failures);
     for (let i = 0; i < this.#workers.count; i++) this.bond.workerGone(i);
     await attempt(() => this.#marks?.stop(), failures);

@@ -86,6 +86,11 @@ export class Rekey {
     return this.#step;
   }
 
+  /** Ends it where it is: the gateway stops. */
+  abandon(why: Error): void {
+    this.#fail(why);
+  }
+
   /** Time passes; called by the gateway. What goes wrong ends this rekey and nothing else. */
   tick(): void {
     try {
@@ -136,6 +141,7 @@ export class Rekey {
   }
 
   #fail(error: Error): void {
+    if (this.#phase === 'failed') return;
     this.#phase = 'failed';
     // One that has failed before its switch does not switch any more.
     this.#step ??= this.done;

@@ -33,8 +33,8 @@ export interface SaState {
 interface Entry extends SaState {
   readonly key: SaKey;
   readonly places: readonly Place[];
-  /** The nine tenths of the numbers have been told of. */
-  numbersTold: boolean;
+  /** Whichever soft limit comes first is told. */
+  softTold: boolean;
 }
 
 interface Place {
@@ -144,9 +144,11 @@ export class Sas {
       if (now - since >= softSeconds * 1000) lifetime?.expire(LifetimeEvent.SOFT);
       if (now - since >= hardSeconds * 1000) lifetime?.expire(LifetimeEvent.HARD);
       const events = lifetime?.events() ?? 0;
-      const numbers = allocator !== null && allocator.next() > allocator.soft && !entry.numbersTold;
-      if (numbers) entry.numbersTold = true;
-      if ((events & LifetimeEvent.SOFT) !== 0 || numbers) tell(name, 'soft');
+      const numbers = allocator !== null && allocator.next() > allocator.soft;
+      if (!entry.softTold && (numbers || (events & LifetimeEvent.SOFT) !== 0)) {
+        entry.softTold = true;
+        tell(name, 'soft');
+      }
       if ((events & LifetimeEvent.HARD) !== 0) tell(name, 'hard');
     }
   }
@@ -259,7 +261,7 @@ export class Sas {
     // Lowers with ESN state of their own are told where the window is.
     const offloaded = window === null ? sa : { ...sa, bottom: () => window.bottom() };
     const handle = offload === 'crypto' ? await bond.stateAdd(offloaded) : 0;
-    return { plan, slot, since, before, window, allocator, lifetime, handle, key, places, numbersTold: false };
+    return { plan, slot, since, before, window, allocator, lifetime, handle, key, places, softTold: false };
   }
 
   async #offBond(handle: LowerHandle): Promise<void> {

@@ -35,7 +35,13 @@ export class Workers {
     const stats = new SharedArrayBuffer(STATS_BYTES);
     const mail = new SharedArrayBuffer(4);
     const wake = binding === null ? -1 : binding.eventOpen();
-    const thread = new Worker(file, { workerData: { ...what, stats, mail, wake } satisfies WorkerStart });
+    let thread: Worker;
+    try {
+      thread = new Worker(file, { workerData: { ...what, stats, mail, wake } satisfies WorkerStart });
+    } catch (error) {
+      if (wake >= 0) binding?.close(wake);
+      throw error;
+    }
     const handle: WorkerHandle = {
       thread,
       mail: new Int32Array(mail),
@@ -54,15 +60,18 @@ export class Workers {
         if (failure === null) waiter?.resolve();
         else waiter?.reject(errorOf(failure));
       });
-      const end = (why: Error): void => {
-        if (handle.gone !== null) return;
+      // An error is told before the thread has ended: until then it may hold what others would take for free.
+      let cause: Error | null = null;
+      thread.on('error', (error) => {
+        cause ??= error;
+      });
+      thread.on('exit', (code) => {
+        const why = cause ?? new XfrmError({ code: 'CLOSED', what: `worker ${worker} ended (${code})` });
         handle.gone = why;
         for (const waiter of handle.waiting.values()) waiter.reject(why);
         handle.waiting.clear();
         this.#gone(worker, why);
-      };
-      thread.on('error', end);
-      thread.on('exit', (code) => end(new XfrmError({ code: 'CLOSED', what: `worker ${worker} ended (${code})` })));
+      });
     });
   }
 

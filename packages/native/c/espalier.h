@@ -39,7 +39,6 @@ struct packet {
   uint8_t *ring;
   size_t ring_bytes;
   uint32_t slots, slot_size, next;
-  uint64_t drops;
 };
 
 /* Of one environment (one thread). */

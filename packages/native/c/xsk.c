@@ -310,7 +310,8 @@ napi_value xsk_zero_copy(napi_env env, napi_callback_info info) {
   return to_js(env, (options.flags & XDP_OPTIONS_ZEROCOPY) != 0);
 }
 
-/* xskLost(fd) -> frames the device dropped for want of a ring entry or frame, in all */
+/* xskLost(fd) -> frames the device dropped for want of a ring entry or frame, in all. What found the fill ring empty is among
+ * rx_dropped too (xsk_rcv, __xsk_rcv of net/xdp/xsk.c). */
 napi_value xsk_lost(napi_env env, napi_callback_info info) {
   int32_t fd;
   if (!read_ints(env, info, 1, &fd)) return NULL;
@@ -319,6 +320,6 @@ napi_value xsk_lost(napi_env env, napi_callback_info info) {
   socklen_t length = sizeof stats;
   memset(&stats, 0, sizeof stats);
   if (getsockopt(fd, SOL_XDP, XDP_STATISTICS, &stats, &length) < 0) return to_js(env, -errno);
-  uint64_t lost = stats.rx_dropped + stats.rx_ring_full + stats.rx_fill_ring_empty_descs;
+  uint64_t lost = stats.rx_dropped + stats.rx_ring_full;
   return to_js(env, (int32_t)(lost & 0x7fffffff));
 }

@@ -113,7 +113,7 @@ class MockTunPort implements Port {
     this.#out = ringOf(ticket, OUT);
   }
 
-  /** Copies inner packets `[START, END)` out; the frames are free again at once. A full queue drops: NO_ROOM. */
+  /** Copies inner packets `[START, END)` of OPENED rows out; the frames are free again at once. A full queue drops: NO_ROOM. */
   xmit(burst: Burst): number {
     const { rows, list } = burst;
     let room = this.#out.room();
@@ -121,6 +121,10 @@ class MockTunPort implements Port {
     for (let i = 0; i < burst.length; i++) {
       const r = list[i]! * Row.WORDS;
       if (rows[r + Row.FATE] !== 0) continue;
+      if (rows[r + Row.STATE] !== RowState.OPENED) {
+        rows[r + Row.FATE] = DropReason.UNSET;
+        continue;
+      }
       const start = rows[r + Row.START]!;
       const end = rows[r + Row.END]!;
       if (room === 0 || end - start > this.#out.limit) {

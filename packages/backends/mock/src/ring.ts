@@ -50,7 +50,7 @@ export class MockRing {
 
   /** Slots that the sender could fill now. */
   room(): number {
-    return this.#mask + 1 - (this.#words[RingWord.HEAD]! - Atomics.load(this.#words, RingWord.TAIL));
+    return this.#mask + 1 - ((this.#words[RingWord.HEAD]! - Atomics.load(this.#words, RingWord.TAIL)) | 0);
   }
 
   /** Slots filled and not yet emptied, as seen by whoever asks. */

@@ -18,6 +18,13 @@ export function openTunPort(ticket: TunTicket, context: PortContext): Port {
   return new TunPort(ticket.fd, binding, context);
 }
 
+function mayComeOut(rows: Int32Array, r: number): boolean {
+  if (rows[r + Row.FATE] !== 0) return false;
+  if (rows[r + Row.STATE] === RowState.OPENED) return true;
+  rows[r + Row.FATE] = DropReason.UNSET;
+  return false;
+}
+
 function attachError(errno: string, fd: number): XfrmError {
   if (errno === 'ENOSPC' || errno === 'ENOMEM')
     return new XfrmError({ code: 'NO_SPACE', what: 'too many TUN queues here' });
@@ -50,14 +57,16 @@ class TunPort implements Port {
     throw attachError('ENOSPC', fd);
   }
 
-  /** Writes inner packets `[START, END)`; the frames are free again at once. A full device drops: NO_ROOM. */
+  /**
+   * Writes inner packets `[START, END)` of OPENED rows; the frames are free again at once. A full device drops: NO_ROOM.
+   * Whatever went wrong before: nothing that no ICV has held for comes out.
+   */
   xmit(burst: Burst): number {
     const { rows, list } = burst;
     let taken = 0;
     for (let i = 0; i < burst.length; ) {
       let n = 0;
-      for (; i < burst.length && n < BATCH; i++)
-        if (rows[list[i]! * Row.WORDS + Row.FATE] === 0) this.#list[n++] = list[i]!;
+      for (; i < burst.length && n < BATCH; i++) if (mayComeOut(rows, list[i]! * Row.WORDS)) this.#list[n++] = list[i]!;
       const wrote = n === 0 ? 0 : Math.max(0, this.#binding.tunWrite(this.#queue, this.#slabId, this.#listId, 0, n));
       for (let k = 0; k < wrote; k++) this.#pool.give(this.#list[k]!);
       for (let k = wrote; k < n; k++) rows[this.#list[k]! * Row.WORDS + Row.FATE] = DropReason.NO_ROOM;
