@@ -186,6 +186,17 @@ describe('a rekey that lives', () => {
     expect([switching.phase, ...told]).toEqual(['failed', 'switch', 'switch', 'failed']);
   });
 
+  it('ends with its gateway', async () => {
+    pair = await Pair.open();
+    const a = pair.gateways[0]!;
+    const phases = listen(0, 'rekey');
+    const rekey = await a.rekey(successors(0, 1), { switchAfterMs: Number.POSITIVE_INFINITY });
+    await a.stop();
+    await expect(rekey.done).rejects.toMatchObject({ code: 'CLOSED' });
+    await expect(rekey.switchNow()).rejects.toMatchObject({ code: 'CLOSED' });
+    expect([rekey.phase, ...phases.map((e) => e.phase)]).toEqual(['failed', 'installed', 'failed']);
+  });
+
   it('never begins with times that make no sense, or with two SAs in the place of one', async () => {
     pair = await Pair.open();
     const a = pair.gateways[0]!;
