@@ -4,20 +4,22 @@
  */
 import { BondDevice } from '@espalier/bond';
 import { PathMtu, SaStat } from '@espalier/esp';
-import { Feature, type LowerDevice, OffloadTable, type PolicyTicket, PortStat, XfrmError } from '@espalier/xfrm';
+import { Feature, type LowerDevice, OffloadTable, type PolicyTicket, XfrmError } from '@espalier/xfrm';
 import { attempt } from './attempt.ts';
 import { Audit } from './audit.ts';
 import type { InsideDevice } from './devices.ts';
 import { type RekeyEvent, tell } from './events.ts';
 import { GATE_OPEN } from './gate.ts';
+import { learnPath } from './learn-path.ts';
 import { Marks } from './marks.ts';
-import { type Order, saColumn, TICK_MS, type WorkerStart } from './messages.ts';
+import { saColumn, TICK_MS, type WorkerStart } from './messages.ts';
 import { type GatewayPlan, MAX_LOWERS, MAX_SAS, type PolicyPlan, type SaPlan, type StatePlan } from './plan.ts';
 import { Rekey, type RekeyOptions, rekeyTimes, type Succession } from './rekey.ts';
 import { Sas } from './sas.ts';
 import { Schedule } from './schedule.ts';
+import { handsOver } from './schedule-hands.ts';
 import { StateFile } from './state-file.ts';
-import { type GatewayStats, gatewayStats, portTotal } from './stats.ts';
+import { type GatewayStats, gatewayStats } from './stats.ts';
 import { workerFileBeside } from './worker-file.ts';
 import { Workers } from './workers.ts';
 
@@ -102,7 +104,8 @@ export class Gateway {
     this.#gates = state === undefined ? null : new SharedArrayBuffer(MAX_SAS * 4);
     this.#audit =
       audit === undefined ? null : new Audit(plan.bond.name, plan.workers, audit, (slot) => this.#sas.nameOf(slot));
-    this.#schedule = this.#makeSchedule();
+    const hands = { lowers: options.lowers, workers: this.#workers, sas: this.#sas };
+    this.#schedule = new Schedule(handsOver(hands), plan.bond.lowers);
     this.#ticker = setInterval(() => this.#tick(), TICK_MS);
     this.#ticker.unref();
   }
@@ -341,6 +344,7 @@ export class Gateway {
     // What is young on the workers' clock is young on this one.
     const ticks = Math.floor((now - this.#epoch) / TICK_MS);
     Atomics.store(this.#ticks, 0, ticks);
+    learnPath(this.bond, this.#options.lowers, this.#sas.all(), this.#pathMtu, ticks * TICK_MS);
     this.#pathMtu.age(ticks * TICK_MS);
     this.#audit?.drain(ticks * TICK_MS);
     this.#marks?.tick();
@@ -352,33 +356,6 @@ export class Gateway {
   /** SAs that something may go out by. */
   #protecting(): SaPlan[] {
     return this.#sas.all().flatMap(({ plan }) => (this.#policies.some((p) => p.sa === plan.name) ? [plan] : []));
-  }
-
-  #makeSchedule(): Schedule {
-    const { lowers, plan } = this.#options;
-    // An order that a worker refuses is for an SA or a lower that is gone meanwhile.
-    const order = (worker: number, what: Order): void => void this.#workers.tell(worker, what).catch(() => undefined);
-    const workerOf = (slot: number): number => slot % plan.workers;
-    return new Schedule(
-      {
-        packets: (sa) => this.#sas.packets(sa),
-        sent: (index) => portTotal(lowers[index]!, PortStat.SENT),
-        dummies: (sa, count, length) => {
-          const slot = this.slotOf(sa);
-          order(workerOf(slot), { type: 'dummies', slot, count, length });
-        },
-        keepalive: (sa) => {
-          const slot = this.slotOf(sa);
-          order(workerOf(slot), { type: 'keepalive', slot });
-        },
-        lowerKeepalive: (lower, count) => {
-          const { index } = lowers[lower]!;
-          // Source ports of its own are each worker's; the common one is everybody's.
-          for (let w = 0; w < (count > 1 ? plan.workers : 1); w++) order(w, { type: 'lower-keepalive', index, count });
-        },
-      },
-      plan.bond.lowers,
-    );
   }
 
   #tellRekey(phase: RekeyEvent['phase'], successions: readonly Succession[], error?: Error): void {

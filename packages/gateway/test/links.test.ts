@@ -98,4 +98,54 @@ describe.skipIf(why !== null)(`gateways on real links${why === null ? '' : ` (sk
       const [sent, got] = await transfer(a, b, address[1], 4 << 20);
       expect(got).toBe(sent);
     }, 60_000);
+
+  it.each([4, 6] as const)(
+    'over UDP learn what their path takes from a router on it, and tell the inside: IPv%s',
+    async (family) => {
+      // A - router - B, and the second link is the narrow one.
+      hosts = [new Host(), new Host(), new Host()];
+      const [a, b, router] = hosts as [Host, Host, Host];
+      join(a, router, 'eth1');
+      join(router, b, 'eth2');
+      const [wide, narrow] = family === 4 ? ['192.0.2.', '198.51.100.'] : ['fd00:1::', 'fd00:2::'];
+      const bits = family === 4 ? 24 : 64;
+      for (const [host, link, net, own] of [
+        [a, 'eth1', wide, 1],
+        [router, 'eth1', wide, 9],
+        [router, 'eth2', narrow, 9],
+        [b, 'eth2', narrow, 1],
+      ] as const)
+        host.run(
+          `echo 0 > /proc/sys/net/ipv6/conf/${link}/disable_ipv6; ip address add ${net}${own}/${bits} dev ${link} ${family === 6 ? 'nodad' : ''}`,
+        );
+      for (const host of [router, b]) host.run('ip link set eth2 mtu 1400');
+      router.run('echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding');
+      a.run(`ip -${family} route add default via ${wide}9`);
+      b.run(`ip -${family} route add default via ${narrow}9`);
+      // Neighbours may take a moment to be found.
+      for (const end of [`${wide}1`, `${narrow}1`])
+        router.run(`for i in {1..50}; do ping -c 1 -W 0.1 ${end} && exit; done; exit 1`);
+      const ends = [`${wide}1`, `${narrow}1`] as const;
+      for (const side of [0, 1] as const) {
+        const [local, peer] = [ends[side], ends[1 - side]!];
+        await run(hosts[side]!, `path${family}${side}`, {
+          bond: { lowers: [{ kind: 'udp', name: 'u0', local, peer }] },
+          inside: { kind: 'tun', name: 'tun0', address: `10.${side}.0.1/24`, mtu: 1400 },
+          sas: sas(local, peer, side),
+          policies: [{ source: '10.0.0.0/8', destination: '10.0.0.0/8', action: 'protect', sa: 'out' }],
+        });
+        hosts[side]!.run(`ip route add 10.${1 - side}.0.0/24 dev tun0`);
+      }
+      // What is left of 1400 by IP, UDP, ESP, and a trailer of two bytes at a multiple of four.
+      const fits = 1400 - (family === 4 ? 20 : 40) - 8 - 8 - 8 - 16 - 2;
+      const inner = fits - ((fits + 2) % 4);
+      const ping = (length: number): string => a.try(`ping -M do -c 5 -i 0.1 -W 1 -s ${length - 28} 10.1.0.1`).stdout;
+      expect(ping(inner)).toContain(' 0% packet loss');
+      expect(ping(inner + 1)).toMatch(new RegExp(`Frag needed and DF set \\(mtu = ${inner}\\)`));
+      expect(ping(inner)).toContain(' 0% packet loss');
+      const [sent, got] = await transfer(a, b, '10.1.0.1', 1 << 20);
+      expect(got).toBe(sent);
+    },
+    60_000,
+  );
 });

@@ -100,6 +100,7 @@ void tun_release(struct state *state);
 napi_value tun_read(napi_env env, napi_callback_info info);
 napi_value tun_write(napi_env env, napi_callback_info info);
 napi_value udp_open(napi_env env, napi_callback_info info);
+napi_value udp_path_mtu(napi_env env, napi_callback_info info);
 napi_value udp_close(napi_env env, napi_callback_info info);
 napi_value udp_fd(napi_env env, napi_callback_info info);
 napi_value udp_send(napi_env env, napi_callback_info info);

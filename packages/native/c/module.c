@@ -142,6 +142,7 @@ NAPI_MODULE_INIT() {
       {"udpOpen", udp_open},
       {"udpClose", udp_close},
       {"udpFd", udp_fd},
+      {"udpPathMtu", udp_path_mtu},
       {"udpSend", udp_send},
       {"udpReceive", udp_receive},
       {"xskAttach", xsk_attach},

@@ -56,12 +56,15 @@ static socklen_t read_address(napi_env env, napi_value value, int32_t port, stru
 }
 
 static int udp_socket(const struct sockaddr_storage *local, socklen_t length) {
-  static const int one = 1, buffer = BUFFER_BYTES;
+  static const int one = 1, buffer = BUFFER_BYTES, discover = IP_PMTUDISC_DO, discover6 = IPV6_PMTUDISC_DO;
   int fd = socket(local->ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
   setsockopt(fd, IPPROTO_UDP, UDP_GRO, &one, sizeof one);
+  /* What is too big for the path is refused (EMSGSIZE) and not cut into fragments: the path MTU is told to who sends. */
+  if (local->ss_family == AF_INET) setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &discover, sizeof discover);
+  else setsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &discover6, sizeof discover6);
   if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer) < 0)
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
   if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer) < 0)
@@ -104,6 +107,32 @@ napi_value udp_open(napi_env env, napi_callback_info info) {
     return to_js(env, id);
   }
   return to_js(env, -ENOSPC);
+}
+
+/* udpPathMtu(local: Uint8Array, peer: Uint8Array, peerPort) -> bytes of the largest IP packet that the kernel would send there
+ * now, as routers' answers have taught it, or -errno */
+napi_value udp_path_mtu(napi_env env, napi_callback_info info) {
+  napi_value args[3];
+  int32_t port;
+  struct sockaddr_storage local, peer;
+  if (!read_args(env, info, 3, args) || !read_int(env, args[2], &port)) return NULL;
+  socklen_t local_length = read_address(env, args[0], 0, &local);
+  if (local_length == 0) return NULL;
+  socklen_t peer_length = read_address(env, args[1], port, &peer);
+  if (peer_length == 0) return NULL;
+  if (local.ss_family != peer.ss_family) return throw_type(env, "addresses of two families");
+  int fd = socket(local.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return to_js(env, -errno);
+  bool ip6 = local.ss_family == AF_INET6;
+  int mtu = 0;
+  socklen_t length = sizeof mtu;
+  /* Only a connected socket has a path (ip(7)). */
+  int error = bind(fd, (struct sockaddr *)&local, local_length) < 0 || connect(fd, (struct sockaddr *)&peer, peer_length) < 0 ||
+                      getsockopt(fd, ip6 ? IPPROTO_IPV6 : IPPROTO_IP, ip6 ? IPV6_MTU : IP_MTU, &mtu, &length) < 0
+                  ? errno
+                  : 0;
+  close(fd);
+  return to_js(env, error != 0 ? -error : mtu);
 }
 
 static struct udp *udp_at(napi_env env, int32_t id) {
@@ -203,13 +232,16 @@ napi_value udp_send(napi_env env, napi_callback_info info) {
       }
     ssize_t sent = send_run(udp, vectors + done, run, size);
     if (sent < 0) {
-      /* EIO: the device cannot sum; EINVAL, EMSGSIZE: too long to be cut. One by one from here on. */
-      if (run > 1 && (errno == EIO || errno == EINVAL || errno == EMSGSIZE)) {
-        udp->segments = false;
-        continue;
+      /* EIO: the device cannot sum. EINVAL, EMSGSIZE: no such thing as UDP_SEGMENT, or each is too long for the path; the first
+       * of them alone tells which. */
+      bool retry = run > 1 && (errno == EIO || errno == EINVAL || errno == EMSGSIZE);
+      run = 1;
+      if (retry) sent = send_run(udp, vectors + done, run, size);
+      if (sent < 0) {
+        if (done == 0) return to_js(env, -errno);
+        break;
       }
-      if (done == 0) return to_js(env, -errno);
-      break;
+      udp->segments = false;
     }
     done += run;
   }

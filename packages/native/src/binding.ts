@@ -34,6 +34,7 @@ export interface Binding {
   udpOpen(local: Uint8Array, localPort: number, peer: Uint8Array, peerPort: number): number;
   udpClose(id: number): number;
   udpFd(id: number): number;
+  udpPathMtu(local: Uint8Array, peer: Uint8Array, peerPort: number): number;
   udpSend(id: number, slab: number, list: number, from: number, count: number): number;
   udpReceive(id: number, slab: number, list: number, from: number, count: number): number;
   xskAttach(ifindex: number, mode: number, out: Int32Array): number;

@@ -160,6 +160,7 @@ const seeds = {
   tunRead: onRows('tunFile'),
   tunWrite: onRows('tunFile'),
   udpOpen: () => [new Uint8Array(4), 4500 + next(2), Uint8Array.of(127, 0, 0, 1), 4500 + next(2)],
+  udpPathMtu: () => [new Uint8Array(4), Uint8Array.of(127, 0, 0, 1), 4500 + next(2)],
   udpSend: onRows('udpOpen'),
   udpReceive: onRows('udpOpen'),
   packetOpen: () => [1, pick([0, 32])],

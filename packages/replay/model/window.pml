@@ -28,7 +28,7 @@
  *   long  far             2 workers, 2 rows, more numbers           -DNW=2 -DK=2 -DS=10
  *   long  three-far       3 workers, 1 row, more numbers            -DNW=3 -DK=1 -DS=9
  *   long  three-rows      2 workers, 3 rows                         -DNW=2 -DK=3 -DS=6
- *   long  three-by-two    3 workers, 2 rows, four numbers           -DNW=3 -DK=2 -DS=4
+ *   long  three-by-two    3 workers, 2 rows, three numbers          -DNW=3 -DK=2 -DS=3
  *   long  two-bursts      2 workers, 2 bursts of 2                  -DNW=2 -DK=2 -DNP=2 -DS=5
  *   bad   equality-tags   a newer tag is overwritten: replay        -DNW=2 -DK=2 -DS=9 -DEQTAG -DONLY_S1
  *   bad   finite-tags     tags repeat: fresh refused                -DNW=2 -DK=1 -DNP=2 -DS=9 -DTAGS=2

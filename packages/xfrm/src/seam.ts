@@ -106,6 +106,8 @@ export interface LowerDevice {
   readonly mac: Uint8Array | null;
   /** Bytes of the largest L3 packet. */
   readonly mtu: number;
+  /** Of the largest that the path behind it takes now, as far as it knows; absent: `mtu`. */
+  readonly pathMtu?: number;
   readonly speedMbps: number;
   readonly headroom: number;
   readonly tailroom: number;

@@ -1,7 +1,7 @@
 import { SoftDevice, SteadyLink } from '@espalier/esp';
 import { errnoName, type FoundLink, findLink, load, withoutAddon } from '@espalier/native';
 import { ESP_UDP_PORT } from '@espalier/wire';
-import { XfrmError } from '@espalier/xfrm';
+import { PortStat, XfrmError } from '@espalier/xfrm';
 import { DgramThread } from './dgram.ts';
 import type { UdpEndpoint, UdpTicket } from './ticket.ts';
 
@@ -29,6 +29,8 @@ export interface UdpOptions {
 
 const IPV4_UDP = 28;
 const IPV6_UDP = 48;
+/** The path is looked at when a datagram was refused, and else every so many ticks. */
+const LOOK_EVERY = 20;
 
 /** UDP sockets as a lower of link type esp-udp: rows begin at the ESP header, the addresses are the sockets'. */
 export class UdpDevice extends SoftDevice {
@@ -36,6 +38,9 @@ export class UdpDevice extends SoftDevice {
   readonly #peer: Required<UdpEndpoint>;
   readonly #sourcePorts: number;
   readonly #dgram: DgramThread | null;
+  #pathMtu: number;
+  #unsent = 0;
+  #ticks = 0;
 
   private constructor(options: UdpOptions, found: FoundLink | null, dgram: DgramThread | null) {
     // Bytes of the largest ESP packet: what is left of the link's after IP and UDP.
@@ -45,6 +50,7 @@ export class UdpDevice extends SoftDevice {
     this.#peer = { port: ESP_UDP_PORT, ...options.peer };
     this.#sourcePorts = options.sourcePorts ?? 0;
     this.#dgram = dgram;
+    this.#pathMtu = mtu;
   }
 
   /**
@@ -74,6 +80,23 @@ export class UdpDevice extends SoftDevice {
     }
     binding.udpClose(socket);
     return new UdpDevice(options, found, null);
+  }
+
+  /** What the kernel has learned of the path by routers' answers; only with the addon. */
+  get pathMtu(): number {
+    return this.#pathMtu;
+  }
+
+  override recheck(): void {
+    super.recheck();
+    let unsent = 0;
+    for (let i = 0; i < this.ports; i++) unsent += this.stats.port(i)[PortStat.UNSENT]!;
+    if (unsent === this.#unsent && ++this.#ticks % LOOK_EVERY !== 0) return;
+    this.#unsent = unsent;
+    const { address } = this.#local;
+    const found = load().binding?.udpPathMtu(address, this.#peer.address, this.#peer.port) ?? 0;
+    const outside = address.length === 4 ? IPV4_UDP : IPV6_UDP;
+    this.#pathMtu = found > outside ? Math.min(this.mtu, found - outside) : this.mtu;
   }
 
   /** For people. */
