@@ -22,6 +22,7 @@ import type { EspOutbound } from './outbound.ts';
 import { InboundPath } from './path-inbound.ts';
 import type { EspPathOptions } from './path-options.ts';
 import { OutboundPath } from './path-outbound.ts';
+import { readOnce } from './read-once.ts';
 import { SaCounters, SaStat } from './sa-counters.ts';
 import { SaGroups } from './sa-groups.ts';
 import type { InboundTicket, OutboundTicket } from './tickets.ts';
@@ -59,7 +60,8 @@ export class EspPath {
   }
 
   /** Throws XfrmError (EXISTS, UNSUPPORTED) or RangeError, and changes nothing then. */
-  addOutbound(ticket: OutboundTicket): void {
+  addOutbound(given: OutboundTicket): void {
+    const ticket = readOnce(given);
     this.#demandFree(ticket.slot);
     const key = this.#install(ticket);
     try {
@@ -72,7 +74,8 @@ export class EspPath {
   }
 
   /** Throws XfrmError (EXISTS, UNSUPPORTED) or RangeError, and changes nothing then. */
-  addInbound(ticket: InboundTicket): void {
+  addInbound(given: InboundTicket): void {
+    const ticket = readOnce(given);
     this.#demandFree(ticket.slot);
     const key = this.#install(ticket);
     try {
@@ -96,7 +99,7 @@ export class EspPath {
 
   /** Replaces the outbound policies; the first match wins, no match is dropped. Throws RangeError on nonsense. */
   setPolicies(policies: readonly PolicyTicket[]): void {
-    this.#out.setPolicies(policies);
+    this.#out.setPolicies(readOnce(policies));
   }
 
   /**

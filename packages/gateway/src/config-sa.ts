@@ -40,6 +40,7 @@ export function saOf(one: ParsedSa, i: number, parsed: Parsed, file: string): Sa
   demandDirection(one, at, file);
   demandMode(one, at, parsed, file);
   demandEncap(one, at, parsed, file);
+  if (one.direction === 'in') demandWindow(one, at, parsed, file);
   if (one.spread === 'inner' || one.spread === 'spray') demandSpread(one, at, parsed, file);
   if (one.direction === 'out') demandFit(one, at, parsed, file);
   demandLifetime(one, at, file);
@@ -133,6 +134,13 @@ function demandSpread(one: ParsedSa, at: string, { bond, workers }: Parsed, file
   const { window, rate, skewMs } = one.peer;
   const facts = { spread, rate, skew: skewMs / 1000, workers, block: BATCH, batch: RECEIVE_BATCH };
   demandReorderBudget(facts, window, `${at}.spread`, file);
+}
+
+/** While a worker has one burst, others may take as many later numbers as their bursts hold. */
+function demandWindow({ window }: ParsedSa, at: string, { workers }: Parsed, file: string): void {
+  const least = workers > 1 ? workers * BATCH : 0;
+  if (window < least)
+    throw fault(file, `${at}.window`, `at least ${least}: ${workers} workers x bursts of ${BATCH}`, String(window));
 }
 
 /** The longest inner packet fits the links: padded with its trailer to whole blocks (RFC 4303 2.4). */

@@ -219,6 +219,13 @@ describe('a config file', () => {
     ['an SPI of 33 bits', onlySa({ spi: 2 ** 32 }), 'sas[0].spi', /0xffffffff/, String(2 ** 32)],
     ['an unknown algorithm', onlySa({ algorithm: 'rot13' }), 'sas[0].algorithm', /aes128gcm16/, '"rot13"'],
     ['a small window', onlySa({ window: 31 }), 'sas[0].window', /from 32/, '31'],
+    [
+      'a window that the workers overrun by themselves',
+      { workers: 4, sas: [base.sas[0], { ...base.sas[1], window: 255 }] },
+      'sas[1].window',
+      /at least 256: 4 workers x bursts of 64/,
+      '255',
+    ],
     ['two SAs of one name', { sas: [sa(), sa({ spi: 0x1002 })] }, 'sas[1].name', /of its own/, 'that of sas[0]'],
     ['two SAs of one SPI', { sas: [sa(), sa({ name: 'o2' })] }, 'sas[1].spi', /of its own/, 'that of sas[0]'],
     [
