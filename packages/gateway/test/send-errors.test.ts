@@ -102,14 +102,13 @@ class Rig {
   waits(): void {
     const binding = load().binding!;
     const wake = binding.eventOpen();
-    const list = Int32Array.of(wake, this.port.fd);
-    const shared = new Int32Array(new SharedArrayBuffer(8));
-    shared.set(list);
-    const id = binding.registerList(shared);
+    const list = new Int32Array(new SharedArrayBuffer(8));
+    list.set([wake, this.port.fd]);
+    const id = binding.registerList(list);
     const began = performance.now();
     for (let i = 0; i < 5; i++) binding.wait(id, 2, 20);
     expect(performance.now() - began).toBeGreaterThan(60);
-    expect([...shared]).toEqual([...list]);
+    expect([...list]).toEqual([wake, this.port.fd]);
     binding.unregisterList(id);
     binding.close(wake);
   }

@@ -90,9 +90,9 @@ napi_value link_set(napi_env env, napi_callback_info info) {
 }
 
 /* wait(list, count, timeoutMs) -> descriptors ready, or -errno; the list holds descriptors, the first of them an eventfd of
- * eventOpen (-EBADF otherwise) that is emptied here. The others are only looked at, and negative ones not even that. At most 100 ms, so that a worker that
- * is being ended is not kept. An error is none to wake up for: a socket's is taken from it (ENETDOWN once its device went down),
- * or it would be ready ever after; a descriptor that keeps one becomes -1 in the list. */
+ * eventOpen (-EBADF otherwise) that is emptied here. The others are only looked at, and negative ones not even that. At
+ * most 100 ms, so that a worker that is being ended is not kept. An error is none to wake up for: a socket's is taken from it
+ * (ENETDOWN once its device went down), or it would be ready ever after; a descriptor that keeps one becomes -1 in the list. */
 napi_value wait_fds(napi_env env, napi_callback_info info) {
   int32_t n[3];
   if (!read_ints(env, info, 3, n)) return NULL;

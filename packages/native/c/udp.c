@@ -55,6 +55,22 @@ static socklen_t read_address(napi_env env, napi_value value, int32_t port, stru
   return sizeof *in6;
 }
 
+struct ends {
+  struct sockaddr_storage local, peer;
+  socklen_t local_length, peer_length;
+};
+
+/* Two addresses of one family; false with a pending TypeError. */
+static bool read_ends(napi_env env, napi_value local, int32_t local_port, napi_value peer, int32_t peer_port, struct ends *out) {
+  out->local_length = read_address(env, local, local_port, &out->local);
+  if (out->local_length == 0) return false;
+  out->peer_length = read_address(env, peer, peer_port, &out->peer);
+  if (out->peer_length == 0) return false;
+  if (out->local.ss_family == out->peer.ss_family) return true;
+  throw_type(env, "addresses of two families");
+  return false;
+}
+
 static int udp_socket(const struct sockaddr_storage *local, socklen_t length) {
   static const int one = 1, buffer = BUFFER_BYTES, discover = IP_PMTUDISC_DO, discover6 = IPV6_PMTUDISC_DO;
   int fd = socket(local->ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -81,17 +97,14 @@ static int udp_socket(const struct sockaddr_storage *local, socklen_t length) {
 napi_value udp_open(napi_env env, napi_callback_info info) {
   napi_value args[4];
   int32_t ports[2];
-  struct sockaddr_storage local, peer;
-  if (!read_args(env, info, 4, args) || !read_int(env, args[1], &ports[0]) || !read_int(env, args[3], &ports[1])) return NULL;
-  socklen_t local_length = read_address(env, args[0], ports[0], &local);
-  if (local_length == 0) return NULL;
-  socklen_t peer_length = read_address(env, args[2], ports[1], &peer);
-  if (peer_length == 0) return NULL;
-  if (local.ss_family != peer.ss_family) return throw_type(env, "addresses of two families");
+  struct ends ends;
+  if (!read_args(env, info, 4, args) || !read_int(env, args[1], &ports[0]) || !read_int(env, args[3], &ports[1]) ||
+      !read_ends(env, args[0], ports[0], args[2], ports[1], &ends))
+    return NULL;
   struct state *state = state_of(env);
   for (int id = 0; id < MAX_UDPS; id++) {
     if (state->udps[id] != NULL) continue;
-    int fd = udp_socket(&local, local_length);
+    int fd = udp_socket(&ends.local, ends.local_length);
     if (fd < 0) return to_js(env, fd);
     struct udp *udp = malloc(sizeof *udp);
     if (udp == NULL) {
@@ -100,8 +113,8 @@ napi_value udp_open(napi_env env, napi_callback_info info) {
     }
     udp->fd = fd;
     udp->segments = true;
-    udp->peer = peer;
-    udp->peer_length = peer_length;
+    udp->peer = ends.peer;
+    udp->peer_length = ends.peer_length;
     udp->length = udp->at = udp->size = 0;
     state->udps[id] = udp;
     return to_js(env, id);
@@ -114,25 +127,22 @@ napi_value udp_open(napi_env env, napi_callback_info info) {
 napi_value udp_path_mtu(napi_env env, napi_callback_info info) {
   napi_value args[3];
   int32_t port;
-  struct sockaddr_storage local, peer;
-  if (!read_args(env, info, 3, args) || !read_int(env, args[2], &port)) return NULL;
-  socklen_t local_length = read_address(env, args[0], 0, &local);
-  if (local_length == 0) return NULL;
-  socklen_t peer_length = read_address(env, args[1], port, &peer);
-  if (peer_length == 0) return NULL;
-  if (local.ss_family != peer.ss_family) return throw_type(env, "addresses of two families");
-  int fd = socket(local.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  struct ends ends;
+  if (!read_args(env, info, 3, args) || !read_int(env, args[2], &port) ||
+      !read_ends(env, args[0], 0, args[1], port, &ends))
+    return NULL;
+  int fd = socket(ends.local.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return to_js(env, -errno);
-  bool ip6 = local.ss_family == AF_INET6;
+  bool ip6 = ends.local.ss_family == AF_INET6;
   int mtu = 0;
   socklen_t length = sizeof mtu;
   /* Only a connected socket has a path (ip(7)). */
-  int error = bind(fd, (struct sockaddr *)&local, local_length) < 0 || connect(fd, (struct sockaddr *)&peer, peer_length) < 0 ||
-                      getsockopt(fd, ip6 ? IPPROTO_IPV6 : IPPROTO_IP, ip6 ? IPV6_MTU : IP_MTU, &mtu, &length) < 0
-                  ? errno
-                  : 0;
+  bool told = bind(fd, (struct sockaddr *)&ends.local, ends.local_length) == 0 &&
+              connect(fd, (struct sockaddr *)&ends.peer, ends.peer_length) == 0 &&
+              getsockopt(fd, ip6 ? IPPROTO_IPV6 : IPPROTO_IP, ip6 ? IPV6_MTU : IP_MTU, &mtu, &length) == 0;
+  int result = told ? mtu : -errno;
   close(fd);
-  return to_js(env, error != 0 ? -error : mtu);
+  return to_js(env, result);
 }
 
 static struct udp *udp_at(napi_env env, int32_t id) {
