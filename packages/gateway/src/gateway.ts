@@ -344,7 +344,7 @@ export class Gateway {
     // What is young on the workers' clock is young on this one.
     const ticks = Math.floor((now - this.#epoch) / TICK_MS);
     Atomics.store(this.#ticks, 0, ticks);
-    learnPath(this.bond, this.#options.lowers, this.#sas.all(), this.#pathMtu, ticks * TICK_MS);
+    learnPath(this.bond, this.#options.lowers, this.#sas, this.#pathMtu, ticks * TICK_MS);
     this.#pathMtu.age(ticks * TICK_MS);
     this.#audit?.drain(ticks * TICK_MS);
     this.#marks?.tick();

@@ -2,19 +2,20 @@
 import type { PathMtu } from '@espalier/esp';
 import { IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH } from '@espalier/wire';
 import type { LinkType, LowerDevice } from '@espalier/xfrm';
-import type { SaState } from './sas.ts';
+import type { Sas } from './sas.ts';
 
 /** `bond`: what SAs are sized by. `now`: milliseconds on the workers' clock. */
 export function learnPath(
   bond: { readonly mtu: number; readonly linkType: LinkType | null },
   lowers: readonly LowerDevice[],
-  sas: readonly SaState[],
+  sas: Sas,
   learned: PathMtu,
   now: number,
 ): void {
+  if (bond.linkType !== 'esp-udp') return;
   const least = Math.min(...lowers.map(({ mtu, pathMtu = mtu }) => pathMtu));
-  if (bond.linkType !== 'esp-udp' || least >= bond.mtu) return;
-  for (const { slot, allocator, plan } of sas) {
+  if (least >= bond.mtu) return;
+  for (const { slot, allocator, plan } of sas.all()) {
     if (allocator === null) continue;
     // An SA's MTU is that of its outer packet; the IP header of that is the socket's.
     const header = plan.source.length === 4 ? IPV4_HEADER_LENGTH : IPV6_HEADER_LENGTH;

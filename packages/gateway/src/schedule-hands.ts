@@ -1,9 +1,8 @@
 /** What a schedule sees of its gateway, and how what it decides reaches the workers. */
-import { type LowerDevice, PortStat } from '@espalier/xfrm';
+import { type LowerDevice, PortStat, portTotal } from '@espalier/xfrm';
 import type { Order } from './messages.ts';
 import type { Sas } from './sas.ts';
 import type { ScheduleHands } from './schedule.ts';
-import { portTotal } from './stats.ts';
 import type { Workers } from './workers.ts';
 
 export function handsOver(gateway: {

@@ -1,7 +1,7 @@
 /** Counters of a gateway as plain data: what all workers and ports have counted, put together. */
 import type { BondDevice, SlaveState } from '@espalier/bond';
 import { type PathMtu, SaStat } from '@espalier/esp';
-import { DROP_TABLE, type LowerDevice, PortStat } from '@espalier/xfrm';
+import { DROP_TABLE, type LowerDevice, PortStat, portTotal } from '@espalier/xfrm';
 import { GatewayStat, saColumn } from './messages.ts';
 import type { SaState } from './sas.ts';
 import type { Workers } from './workers.ts';
@@ -95,13 +95,6 @@ function dropsAt(workers: Workers, column: number): Record<string, number> {
     if (n > 0) drops[name] = n;
   }
   return drops;
-}
-
-/** A PortStat of a lower, all its ports together. */
-export function portTotal(lower: LowerDevice, column: number): number {
-  let sum = 0;
-  for (let p = 0; p < lower.ports; p++) sum += lower.stats.port(p)[column]!;
-  return sum;
 }
 
 function slaveStats(slave: SlaveState, lower: LowerDevice): SlaveStats {

@@ -42,3 +42,10 @@ export function createPortStats(ports: number): PortStats {
 export function attachPortStats(memory: SharedArrayBuffer): PortStats {
   return { memory, port: (i) => new Float64Array(memory, i * PortStat.COLUMNS * 8, PortStat.COLUMNS) };
 }
+
+/** A counter of a device, all its ports together. */
+export function portTotal(device: { readonly stats: PortStats; readonly ports: number }, column: number): number {
+  let sum = 0;
+  for (let i = 0; i < device.ports; i++) sum += device.stats.port(i)[column]!;
+  return sum;
+}

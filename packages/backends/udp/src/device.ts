@@ -1,7 +1,7 @@
 import { SoftDevice, SteadyLink } from '@espalier/esp';
 import { errnoName, type FoundLink, findLink, load, withoutAddon } from '@espalier/native';
 import { ESP_UDP_PORT } from '@espalier/wire';
-import { PortStat, XfrmError } from '@espalier/xfrm';
+import { PortStat, portTotal, XfrmError } from '@espalier/xfrm';
 import { DgramThread } from './dgram.ts';
 import type { UdpEndpoint, UdpTicket } from './ticket.ts';
 
@@ -27,8 +27,8 @@ export interface UdpOptions {
   readonly sockets?: 'auto' | 'native' | 'dgram';
 }
 
-const IPV4_UDP = 28;
-const IPV6_UDP = 48;
+/** Bytes of IP and UDP in front of an ESP packet. */
+const outside = ({ address }: UdpEndpoint): number => (address.length === 4 ? 28 : 48);
 /** The path is looked at when a datagram was refused, and else every so many ticks. */
 const LOOK_EVERY = 20;
 
@@ -44,7 +44,7 @@ export class UdpDevice extends SoftDevice {
 
   private constructor(options: UdpOptions, found: FoundLink | null, dgram: DgramThread | null) {
     // Bytes of the largest ESP packet: what is left of the link's after IP and UDP.
-    const mtu = (options.mtu ?? found?.info.mtu ?? 1500) - (options.local.address.length === 4 ? IPV4_UDP : IPV6_UDP);
+    const mtu = (options.mtu ?? found?.info.mtu ?? 1500) - outside(options.local);
     super({ ...options, linkType: 'esp-udp', mac: null, mtu, link: found?.watch ?? new SteadyLink() });
     this.#local = { port: ESP_UDP_PORT, ...options.local };
     this.#peer = { port: ESP_UDP_PORT, ...options.peer };
@@ -89,14 +89,12 @@ export class UdpDevice extends SoftDevice {
 
   override recheck(): void {
     super.recheck();
-    let unsent = 0;
-    for (let i = 0; i < this.ports; i++) unsent += this.stats.port(i)[PortStat.UNSENT]!;
+    const unsent = portTotal(this, PortStat.UNSENT);
     if (unsent === this.#unsent && ++this.#ticks % LOOK_EVERY !== 0) return;
     this.#unsent = unsent;
-    const { address } = this.#local;
-    const found = load().binding?.udpPathMtu(address, this.#peer.address, this.#peer.port) ?? 0;
-    const outside = address.length === 4 ? IPV4_UDP : IPV6_UDP;
-    this.#pathMtu = found > outside ? Math.min(this.mtu, found - outside) : this.mtu;
+    const { address, port } = this.#peer;
+    const room = (load().binding?.udpPathMtu(this.#local.address, address, port) ?? 0) - outside(this.#local);
+    this.#pathMtu = room > 0 ? Math.min(this.mtu, room) : this.mtu;
   }
 
   /** For people. */
